@@ -1,0 +1,168 @@
+"""The command line: each command parses, calls its verb, and lets `ui` say what came of it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hzcli import __version__, ui
+from hzcli import options as o
+
+EXIT_CODES = """[bold]Exit codes[/bold]
+
+0 all done · 1 some pictures failed · 2 wrong usage or a plan that cannot be
+carried out, nothing written · 4 model or weights · 5 device · 130 interrupted
+"""
+
+RUN = """Harmonise pictures and folders into 16-bit TIFFs and a report.
+
+Folders are walked to the bottom and mirrored in the output folder. Inputs are \
+never touched; pixels where the mask is 0 stay as they are, bit for bit.
+"""
+
+app = typer.Typer(
+    name="hz",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hz {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=EXIT_CODES)
+def hz(
+    version: Annotated[
+        bool, typer.Option("-V", "--version", callback=_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Harmonise photographs: make a pasted foreground fit its background.
+
+    Full resolution, 16 bits, a folder at a time:
+
+    [cyan]hz run ./shots --mask-suffix _m[/cyan]
+    """
+
+
+@app.command(help=RUN, epilog="Example: [cyan]hz run ./shots --mask-suffix _m -o ./out[/cyan]")
+def run(
+    inputs: o.Inputs,
+    mask_suffix: o.MaskSuffix = None,
+    mask_dir: o.MaskDir = None,
+    mask: o.MaskFile = None,
+    mask_from: o.MaskSource = None,
+    truth_dir: o.TruthDir = None,
+    truth_suffix: o.TruthSuffix = None,
+    layout: o.FolderLayout = None,
+    output: o.Output = Path("harmonized"),
+    overwrite: o.Overwrite = False,
+    dry_run: o.DryRun = False,
+    report: o.Report = True,
+    model: o.Model = "hinet",
+    weights: o.Weights = None,
+    mode: o.ModeOption = o.Mode.region,
+    strength: o.Strength = 1.0,
+    protocol: o.Protocols = None,
+    device: o.Device = "auto",
+    memory: o.Memory = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    with ui.session("run", quiet=quiet, verbose=verbose, json_lines=json) as screen:
+        from hzcli.commands.run import run as verb
+        from hzcli.engine.batch import Settings
+        from hzcli.engine.pairing import PairingRules
+
+        rules = PairingRules(
+            mask_suffix=mask_suffix,
+            mask_dir=mask_dir,
+            mask_file=mask,
+            mask_from=None if mask_from is None else mask_from.value,
+            truth_dir=truth_dir,
+            truth_suffix=truth_suffix,
+            layout=None if layout is None else layout.value,
+        )
+        settings = Settings(
+            output=output,
+            mode=mode.value,
+            strength=strength,
+            device=device,
+            budget_bytes=o.memory_bytes(memory),
+            protocols=tuple(dict.fromkeys(p.value for p in protocol or [o.Protocol.standard])),
+            overwrite=overwrite,
+            report=report,
+            traces=verbose,
+        )
+        screen.finish(
+            verb(
+                inputs,
+                rules,
+                settings,
+                model=weights or model,
+                dry_run=dry_run,
+                on_event=screen.on_event,
+            )
+        )
+
+
+@app.command(epilog="Example: [cyan]hz models --json[/cyan]")
+def models(quiet: o.Quiet = False, verbose: o.Verbose = False, json: o.Json = False) -> None:
+    """List the installed weights: paper, size, licence, data terms, figures."""
+    with ui.session("models", quiet=quiet, verbose=verbose, json_lines=json) as screen:
+        from hzcli.commands.models import models as verb
+
+        screen.finish(verb())
+
+
+@app.command(epilog="Example: [cyan]hz train hinet --data ./photographs --minutes 30[/cyan]")
+def train(
+    recipe: o.Recipe,
+    data: o.Data,
+    output: o.TrainOutput = None,
+    resume: o.Resume = False,
+    minutes: o.Minutes = None,
+    steps: o.Steps = None,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    """Train weights on photographs, resumable and within a set time."""
+    with ui.session("train", quiet=quiet, verbose=verbose, json_lines=json) as screen:
+        from hzcli.commands.train import train as verb
+
+        screen.finish(
+            verb(
+                recipe,
+                data,
+                output=output,
+                resume=resume,
+                minutes=minutes,
+                steps=steps,
+                device=device,
+                seed=seed,
+                on_event=screen.on_event,
+            )
+        )
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """The program `hz`."""
+    # Stopped by the system, a run ends as by Ctrl-C: no half picture, the report written.
+    signal.signal(signal.SIGTERM, _terminated)
+    app()

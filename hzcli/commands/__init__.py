@@ -1,0 +1,1 @@
+"""One verb per file: arguments in, a result out. No printing."""

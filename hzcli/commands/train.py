@@ -1,0 +1,63 @@
+"""`hz train`: make weights from photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hzcli.report import Event, Result
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: str,
+    data: list[Path],
+    *,
+    output: Path | None = None,
+    resume: bool = False,
+    minutes: float | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Result:
+    """Train until the recipe's steps are done or the time is up, and export the weights.
+
+    Args:
+        recipe: a name in `hzcli.train.recipes.RECIPES`.
+        data: folders of photo packs.
+        output: the run's folder (default: ./runs/RECIPE): checkpoint, curve, weights.
+        resume: go on with the run in `output`.
+        minutes: stop after this much time; a later call resumes.
+        steps: length of the whole schedule instead of the recipe's.
+        device: as `hz run`'s.
+
+    Raises:
+        UsageError: unknown recipe, no photographs, or a run in the way.
+        DeviceError: the device is not there.
+    """
+    from hzcli.engine import device as devices
+
+    taken, note = devices.pick(device)
+
+    from hzcli.train import loop, recipes
+
+    plan = recipes.get(recipe, steps=steps)
+    folder = output or Path("runs") / recipe
+    on_event(Event("info", text=f"device: {note}"))
+
+    def tell(event: dict) -> None:
+        figures = {k: v for k, v in event.items() if k != "event"}
+        if event["event"] == "validated":
+            on_event(Event("step", data=figures))
+        else:
+            on_event(Event("info", text=", ".join(f"{k} {v}" for k, v in figures.items())))
+
+    done = loop.train(
+        plan, data, folder, resume=resume, minutes=minutes, device=taken, seed=seed, on_event=tell
+    )
+    weights = loop.export(folder)
+    last = done["history"][-1] if done["history"] else {}
+    summary = {"step": done["step"], "steps": plan.steps, "weights": str(weights), **last}
+    return Result("train", output=folder, files=(weights, weights.with_suffix(".json")), summary=summary)

@@ -1,0 +1,1 @@
+"""Windows, transforms, sampling: mathematics on tensors. No files, no printing."""

@@ -1,0 +1,1 @@
+"""Joins models and files: plans memory, streams one picture, walks a batch."""

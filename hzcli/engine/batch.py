@@ -1,0 +1,287 @@
+"""Many pictures, one after the other: a failure is recorded and the rest goes on.
+
+torch is imported when the first picture is opened, so that a dry run shares the checks below
+without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hzcli import __version__, report
+from hzcli.core.window import Size
+from hzcli.engine.outcome import Outcome
+from hzcli.engine.pairing import Job
+from hzcli.errors import HzError, MaskError, PictureError
+from hzcli.report import Event, Result
+
+if TYPE_CHECKING:
+    from hzcli.io.picture import RowReader
+
+OnEvent = Callable[[Event], None]
+
+# Decoded pixels that one reader keeps in memory at most; the rest of a budget is the bands'.
+HELD_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pictures are harmonised.
+
+    output: folder of the results. device: as torch has it ("cpu", a torch.device).
+    budget_bytes: what the whole process may take; None plans from what is free.
+    traces: whether an unexpected error is shown with its traceback.
+    """
+
+    output: Path
+    mode: Literal["region", "lut"] = "region"
+    strength: float = 1.0
+    device: Any = "cpu"
+    budget_bytes: int | None = None
+    protocols: tuple[str, ...] = ("standard",)
+    overwrite: bool = False
+    report: bool = True
+    traces: bool = False
+
+
+@contextlib.contextmanager
+def opened(
+    job: Job, budget_bytes: int | None = None
+) -> Iterator[tuple[RowReader, RowReader, RowReader | None]]:
+    """The picture, the mask and the ground truth of a job, of one size; no pixel decoded yet.
+
+    Raises:
+        HzError: the job cannot be done: its own error, an unreadable file, an unfit size.
+    """
+    from hzcli.io.picture import open_mask, open_picture
+
+    if job.error is not None:
+        raise job.error
+    assert job.mask is not None, "a job without an error has a mask"
+    held = None if budget_bytes is None else min(HELD_BYTES, budget_bytes // 4)
+    with contextlib.ExitStack() as files:
+        reader = files.enter_context(open_picture(job.composite, budget_bytes=held))
+        mask = files.enter_context(open_mask(job.mask, source=job.mask_source, budget_bytes=held))
+        truth = None
+        _check_size(mask, reader, "mask", MaskError)
+        if job.truth is not None:
+            truth = files.enter_context(open_picture(job.truth, budget_bytes=held))
+            _check_size(truth, reader, "ground truth", PictureError)
+        yield reader, mask, truth
+
+
+def check(job: Job) -> Outcome:
+    """What the headers of a job's files say: an outcome with the picture's size and depth.
+
+    Raises:
+        HzError: the job cannot be done.
+    """
+    with opened(job) as (reader, _, _):
+        size, depth = reader.size, reader.depth
+    return replace(_blank(job), width=size.width, height=size.height, depth_in=depth)
+
+
+def _check_size(other: RowReader, reader: RowReader, what: str, kind: type[PictureError]) -> None:
+    found, wanted = other.size, reader.size
+    if found == wanted:
+        return
+    turned = (found.height, found.width) == (wanted.width, wanted.height)
+    raise kind(
+        f"the {what} {other.path.name} is {_wh(found)} pixels, the picture {_wh(wanted)}",
+        f"One of them is turned: save the {what} with the picture's EXIF orientation."
+        if turned
+        else f"Save the {what} at the picture's size.",
+    )
+
+
+def _wh(size: Size) -> str:
+    return f"{size.width} x {size.height}"
+
+
+def _blank(job: Job) -> Outcome:
+    return Outcome(
+        input=str(job.composite),
+        mask=None if job.mask is None else str(job.mask),
+        status="ready",
+        warnings=job.warnings,
+    )
+
+
+def failed(job: Job, error: BaseException) -> Outcome:
+    """The outcome of a job that `error` ended."""
+    if isinstance(error, HzError):
+        said = {"code": type(error).__name__, "message": error.message, "hint": error.hint}
+    elif isinstance(error, OSError):
+        place = f" ({error.filename})" if error.filename else ""
+        said = {
+            "code": "OSError",
+            "message": f"{error.strerror or error}{place}",
+            "hint": "Check free space and permissions.",
+        }
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        said = {
+            "code": "MemoryError",
+            "message": "the memory did not suffice",
+            "hint": "Allow less with --memory, or use --device cpu.",
+        }
+    else:
+        said = {
+            "code": type(error).__name__,
+            "message": f"unexpected error: {error}" if str(error) else "unexpected error",
+            "hint": "This is a fault of hz: -v shows where it arose.",
+        }
+    return replace(_blank(job), status="failed", error=said)
+
+
+def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event: OnEvent) -> Result:
+    """Harmonise every job; write `report.json` and `report.csv` beside the results.
+
+    Args:
+        jobs: from `pairing.find`.
+        predictor: from `models.load`.
+        settings: the same for all pictures.
+        on_event: told of every picture as it starts and ends.
+
+    Returns:
+        One outcome a picture that was reached: "done", "kept" (its result was there already and
+        carries the figures of the earlier report) or "failed". Interrupted by Ctrl-C, it holds
+        the pictures finished until then.
+    """
+    start = time.perf_counter()
+    earlier = report.previous(settings.output)
+    asked = _settings_as_dict(settings, predictor)
+    outcomes: list[Outcome] = []
+    interrupted = False
+    on_event(Event("begin", count=len(jobs)))
+    try:
+        for job in jobs:
+            on_event(Event("start", text=str(job.composite)))
+            outcome = _one(job, predictor, settings, earlier, on_event)
+            outcomes.append(outcome)
+            on_event(Event("row", row=outcome))
+    except KeyboardInterrupt:
+        interrupted = True
+    result = Result(
+        command="run",
+        outcomes=tuple(outcomes),
+        interrupted=interrupted,
+        output=settings.output,
+        summary={
+            "version": __version__,
+            "pictures_found": len(jobs),
+            "seconds": round(time.perf_counter() - start, 3),
+            "settings": asked,
+            "means": report.means([outcome.as_dict() for outcome in outcomes]),
+        },
+    )
+    if not settings.report:
+        return result
+    try:
+        return replace(result, files=tuple(report.write(settings.output, result)))
+    except OSError as error:
+        on_event(Event("warning", text=f"the report could not be written: {error}"))
+        return result
+
+
+def _settings_as_dict(settings: Settings, predictor: Any) -> dict[str, Any]:
+    return {
+        "model": _model_id(predictor),
+        "mode": settings.mode,
+        "strength": settings.strength,
+        "device": str(settings.device),
+        "memory": settings.budget_bytes,
+        "protocols": list(settings.protocols),
+    }
+
+
+def _model_id(predictor: Any) -> str | None:
+    card = getattr(predictor, "card", None)
+    return None if card is None else str(card.id)
+
+
+def _one(
+    job: Job,
+    predictor: Any,
+    settings: Settings,
+    earlier: dict[str, dict[str, Any]],
+    on_event: OnEvent,
+) -> Outcome:
+    """One picture to its outcome; only Ctrl-C leaves it as an exception."""
+    target = settings.output / job.output
+    try:
+        if job.error is None and target.exists() and not settings.overwrite:
+            return kept(job, target, earlier)
+        return _harmonise(job, target, predictor, settings)
+    except Exception as error:  # the one broad catch: a bad picture must not end the others
+        if settings.traces and not isinstance(error, HzError):
+            on_event(Event("note", text=traceback.format_exc()))
+        return failed(job, error)
+    finally:
+        _remove_empty(target.parent, settings.output)
+
+
+def kept(job: Job, target: Path, earlier: dict[str, dict[str, Any]] | None = None) -> Outcome:
+    """The outcome of a job whose result exists, with the figures of the run that made it."""
+    outcome = replace(_blank(job), status="kept", output=str(target))
+    row = (earlier or {}).get(job.output.as_posix(), {})
+    names = {entry.name for entry in fields(Outcome)} - {"input", "mask", "output", "status"}
+    known = {name: row[name] for name in names & row.keys() if row[name] is not None}
+    if "warnings" in known:
+        known["warnings"] = tuple(known["warnings"])
+    return replace(outcome, **known)
+
+
+def _harmonise(job: Job, target: Path, predictor: Any, settings: Settings) -> Outcome:
+    from hzcli.engine import stream
+    from hzcli.io.tiff import TiffWriter
+
+    start = time.perf_counter()
+    budget = settings.budget_bytes
+    with (
+        opened(job, budget) as (reader, mask, truth),
+        TiffWriter(
+            target,
+            reader.size,
+            reader.meta,
+            overwrite=settings.overwrite,
+            software=f"hz {__version__}",
+        ) as writer,
+    ):
+        outcome = stream.harmonise(
+            reader,
+            mask,
+            predictor,
+            writer,
+            mode=settings.mode,
+            strength=settings.strength,
+            device=settings.device,
+            budget_bytes=budget,
+            truth=truth,
+            protocols=settings.protocols if truth is not None else (),
+        )
+    return replace(
+        outcome,
+        input=str(job.composite),
+        mask=str(job.mask),
+        output=str(target),
+        status="done",
+        # The engine's own total ends before the file is finished.
+        seconds={**outcome.seconds, "total": time.perf_counter() - start},
+        warnings=(*job.warnings, *outcome.warnings),
+    )
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove the folders made for a picture that failed: `folder` and up, as far as `root`."""
+    while folder.is_relative_to(root) and folder != root:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent

@@ -1,0 +1,95 @@
+"""The names of pictures, and the walk through their folders.
+
+Names are compared without regard to case and to the way accents are composed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hzcli.errors import UsageError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
+KINDS = "JPEG, PNG, TIFF or WebP"
+
+# Folders and files that systems and archives leave behind; dot files are passed over as well.
+SYSTEM_NAMES = frozenset(
+    {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "@eadir"}
+)
+
+
+def natural_key(path: Path) -> list[tuple[tuple[int, int | str], ...]]:
+    """Sorts IMG_9 before IMG_10, folder by folder.
+
+    >>> sorted([Path("b10"), Path("b9"), Path("a/z")], key=natural_key)
+    [PosixPath('a/z'), PosixPath('b9'), PosixPath('b10')]
+    """
+    return [
+        tuple((0, int(bit)) if bit.isdecimal() else (1, bit) for bit in re.split(r"([0-9]+)", name))
+        for name in (fold(part) for part in path.parts)
+    ]
+
+
+def fold(name: str) -> str:
+    """A name for comparison: no case, and one way to write an accent (macOS splits them)."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the extension is one that hz reads."""
+    return path.suffix.lower() in EXTENSIONS
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a walk passes over a file or folder of this name."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+@dataclass
+class Listing:
+    """The pictures of folders by folded stem; each folder is listed once."""
+
+    folders: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
+
+    def find(self, folder: Path, stem: str, *, but: Path) -> list[Path]:
+        """The pictures of `folder` called `stem`, whatever the case and extension, but one."""
+        if folder not in self.folders:
+            stems: dict[str, list[Path]] = {}
+            names = sorted(os.listdir(folder)) if folder.is_dir() else []
+            for path in (folder / name for name in names):
+                if is_picture(path) and not is_hidden(path.name) and path.is_file():
+                    stems.setdefault(fold(path.stem), []).append(path)
+            self.folders[folder] = stems
+        found = self.folders[folder].get(fold(stem), [])
+        return [path for path in found if not _same(path, but)]
+
+
+def _same(a: Path, b: Path) -> bool:
+    return os.path.abspath(a) == os.path.abspath(b)
+
+
+def real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def walk(root: Path, skip: Sequence[Path] = ()) -> Iterator[tuple[Path, list[str]]]:
+    """Folders below `root` and their visible files; neither in an order to rely on."""
+
+    def fail(error: OSError) -> None:
+        raise UsageError(
+            f"the folder {error.filename} cannot be read ({error.strerror})",
+            "Check its permissions.",
+        )
+
+    avoided = {real(path) for path in skip}
+    for folder, below, names in os.walk(root, onerror=fail):
+        here = Path(folder)
+        below[:] = [
+            name for name in below if not is_hidden(name) and real(here / name) not in avoided
+        ]
+        yield here, [name for name in names if not is_hidden(name)]

@@ -1,0 +1,128 @@
+"""What a file says about its pixels, apart from the pixels."""
+
+from __future__ import annotations
+
+import math
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hzcli.core.window import Size, Window
+
+# EXIF orientation -> (rows and columns swapped, rows reversed, columns reversed), in this order.
+# TIFF 6.0 section 8, tag 274: where row 0 and column 0 of the stored pixels belong.
+_TURNS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What is carried from the composite to the result.
+
+    `icc` is an RGB profile, `resolution` is (x, y, "inch" | "centimetre" | "none").
+    """
+
+    icc: bytes | None = None
+    resolution: tuple[float, float, str] | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the head of a file says; `size` is the size after `orientation` was applied."""
+
+    path: Path
+    size: Size
+    depth: int  # 8 | 16
+    channels: str  # rgb | rgba | grey | greya | palette | cmyk | bilevel
+    orientation: int  # 1..8, as in EXIF
+    format: str  # jpeg | png | tiff | webp
+
+    @property
+    def stored(self) -> Size:
+        """Size of the pixels as they lie in the file."""
+        return upright_size(self.size, self.orientation)
+
+
+def upright_size(size: Size, orientation: int) -> Size:
+    """`size` with height and width exchanged where `orientation` exchanges them."""
+    return Size(size.width, size.height) if _TURNS[orientation][0] else size
+
+
+def orient(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn stored pixels upright.
+
+    Args:
+        array: (h, w) or (h, w, c), as stored.
+        orientation: 1..8, as in EXIF tag 274.
+
+    Returns:
+        A view of `array`, (h, w, ...) or (w, h, ...).
+    """
+    swap, rows, columns = _TURNS[orientation]
+    if swap:
+        array = array.swapaxes(0, 1)
+    return array[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def stored_box(window: Window, orientation: int) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of the stored pixels that `orient` turns into `window`."""
+    swap, rows, columns = _TURNS[orientation]
+    top, bottom, left, right = window.top, window.bottom, window.left, window.right
+    if rows:
+        top, bottom = window.size.height - bottom, window.size.height - top
+    if columns:
+        left, right = window.size.width - right, window.size.width - left
+    return (left, right, top, bottom) if swap else (top, bottom, left, right)
+
+
+def valid_orientation(value: Any) -> int:
+    """`value` if it is an orientation, else 1: cameras write 0 for "unknown"."""
+    return int(value) if value in _TURNS else 1
+
+
+def rgb_profile(icc: bytes | None) -> bytes | None:
+    """`icc` if it is a profile of RGB data (ICC.1 section 7.2: colour space at byte 16)."""
+    return icc if icc and len(icc) >= 128 and icc[16:20] == b"RGB " else None
+
+
+def resolution(x: Any, y: Any, unit: str) -> tuple[float, float, str] | None:
+    """The pair as a resolution, or None where it says nothing.
+
+    That is zero, infinite or no number, and equal numbers without a unit: square pixels.
+    """
+    try:
+        pair = float(x), float(y)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not all(math.isfinite(v) and v > 0 for v in pair) or (unit == "none" and x == y):
+        return None
+    return (*pair, unit)
+
+
+def read_exif(data: bytes) -> tuple[int, tuple[float, float, str] | None]:
+    """Orientation and resolution in an EXIF block; (1, None) if it is broken or silent."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow thinks of the block is no news to a user
+            exif.load(data)
+        turn = valid_orientation(exif.get(274))
+        unit = {2: "inch", 3: "centimetre"}.get(exif.get(296, 2), "none")
+        return turn, resolution(exif.get(282), exif.get(283), unit)
+    except (SyntaxError, ValueError, TypeError, LookupError, OSError, struct.error):
+        # A broken EXIF block must not cost the photographer the picture.
+        return 1, None

@@ -1,0 +1,151 @@
+"""A compact encoder for harmonisation: it measures the foreground against its surroundings.
+
+Five ideas, none of them ours alone: strided convolutions with depthwise refinement
+(MobileNets, arXiv 1704.04861); region statistics of features inside and outside the mask
+(RAIN, arXiv 2106.02853, used there for normalising, here for measuring); soft colour
+histograms; a few transformer blocks over the coarse map, so that the foreground can look for
+what resembles it (arXiv 2010.11929, with a depthwise convolution in place of position
+embeddings, arXiv 2102.10882); zero-initialised residual branches (arXiv 1901.09321).
+
+Shapes: B pictures, C channels, (h, w) thumbnail, N tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+HISTOGRAM_BINS = 12
+# Mean and deviation, inside and outside, of RGB, log RGB and the histogram's memberships.
+COLOUR_STATISTICS = 4 * (3 + 3 + 3 * HISTOGRAM_BINS)
+
+
+def region_statistics(features: Tensor, mask: Tensor, eps: float = 1e-5) -> Tensor:
+    """Mean and standard deviation of features inside and outside a soft mask.
+
+    Args:
+        features: (B, C, h, w).
+        mask: (B, 1, h, w), [0, 1].
+
+    Returns:
+        (B, 4C): mean inside, deviation inside, mean outside, deviation outside.
+    """
+    flat = features.flatten(2)  # (B, C, hw)
+    weights = torch.cat([mask, 1 - mask], 1).flatten(2)  # (B, 2, hw)
+    weights = weights / (weights.sum(2, keepdim=True) + 1e-3)
+    mean = torch.einsum("bcn,brn->brc", flat, weights)
+    # E[x^2] - E[x]^2 in float32 is accurate enough for features of order 1.
+    square = torch.einsum("bcn,brn->brc", flat.square(), weights)
+    deviation = (square - mean.square()).clamp_min(0).add(eps).sqrt()
+    return torch.cat([mean, deviation], 2).flatten(1)
+
+
+def soft_histogram(rgb: Tensor, bins: int = HISTOGRAM_BINS) -> Tensor:
+    """Triangular membership of each channel value in `bins` equidistant bins.
+
+    Args:
+        rgb: (B, 3, h, w), [0, 1].
+
+    Returns:
+        (B, 3 * bins, h, w); the memberships of one channel sum to 1.
+    """
+    centres = torch.linspace(0, 1, bins, device=rgb.device, dtype=rgb.dtype)
+    distance = (rgb.unsqueeze(2) - centres.view(1, 1, -1, 1, 1)).abs() * (bins - 1)
+    return (1 - distance).clamp_min(0).flatten(1, 2)
+
+
+class Stage(nn.Module):
+    """Halve the size: strided convolution, then a depthwise-pointwise residual."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.depth = nn.Conv2d(outputs, outputs, 3, padding=1, groups=outputs, bias=False)
+        self.point = nn.Conv2d(outputs, outputs, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.norm(self.down(x)))
+        return F.silu(x + self.norm2(self.point(self.depth(x))))
+
+
+class Attention(nn.Module):
+    """Pre-norm transformer block over the cells of a map, position by convolution."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.position = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.join = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.widen = nn.Linear(channels, 3 * channels)
+        self.narrow = nn.Linear(3 * channels, channels)
+        for layer in (self.position, self.join, self.narrow):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        x = x + self.position(x)
+        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        qkv = self.qkv(self.norm1(tokens)).view(b, h * w, 3, self.heads, c // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C / heads)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
+        tokens = tokens + self.join(mixed)
+        tokens = tokens + self.narrow(F.silu(self.widen(self.norm2(tokens))))
+        return tokens.transpose(1, 2).reshape(b, c, h, w)
+
+
+class CompactEncoder(nn.Module):
+    """Thumbnail and mask to feature maps at strides 8, 16, 32 and one code a picture.
+
+    Args:
+        channels: of the four stages (strides 2, 4, 8, 16).
+        blocks: transformer blocks after the last stage.
+        code: length of the code.
+    """
+
+    def __init__(self, channels: tuple[int, int, int, int], blocks: int, code: int) -> None:
+        super().__init__()
+        widths = (4, *channels)
+        self.stages = nn.ModuleList(Stage(a, b) for a, b in zip(widths, channels, strict=False))
+        self.blocks = nn.ModuleList(
+            Attention(channels[-1], channels[-1] // 32) for _ in range(blocks)
+        )
+        self.norm = nn.BatchNorm2d(channels[-1])
+        deep = 4 * (sum(channels) + channels[-1])
+        self.colours = nn.Sequential(
+            nn.BatchNorm1d(COLOUR_STATISTICS), nn.Linear(COLOUR_STATISTICS, code)
+        )
+        self.deep = nn.Sequential(nn.BatchNorm1d(deep), nn.Linear(deep, code))
+        # Colours alone teach the first lessons; features join in as they learn to mean something.
+        self.share = nn.Parameter(torch.full((code,), 0.2))
+        self.mix = nn.Linear(code, code)
+
+    def forward(self, rgb: Tensor, mask: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Encode pictures whose sides are multiples of 32.
+
+        Args:
+            rgb: (B, 3, h, w), [0, 1]. mask: (B, 1, h, w), [0, 1].
+
+        Returns:
+            Maps at strides 32, 16 and 8 (coarse to fine) and the code (B, code).
+        """
+        half_rgb, half_mask = F.avg_pool2d(rgb, 2), F.avg_pool2d(mask, 2)
+        colours = torch.cat([half_rgb, (half_rgb + 0.02).log(), soft_histogram(half_rgb)], 1)
+        x, m, maps, measured = torch.cat([rgb * 2 - 1, mask], 1), mask, [], []
+        for stage in self.stages:
+            x, m = stage(x), F.avg_pool2d(m, 2)
+            measured.append(region_statistics(x, m))
+            maps.append(x)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        measured.append(region_statistics(x, m))
+        code = self.colours(region_statistics(colours, half_mask))
+        code = code + self.share * self.deep(torch.cat(measured, 1))
+        return (F.avg_pool2d(x, 2), x, maps[2]), F.silu(self.mix(F.silu(code)))

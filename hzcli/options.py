@@ -1,0 +1,177 @@
+"""Every option of the command line, once: one name, one wording.
+
+inputs    INPUT...  --mask-suffix --mask-dir --mask --mask-from --truth-dir --truth-suffix
+          --layout                                                            run
+output    -o/--output -f/--overwrite -n/--dry-run --report/--no-report        run
+model     -m/--model --weights --mode --strength --protocol                   run
+machine   --device                                                            run, train
+          --memory                                                            run
+screen    -q/--quiet -v/--verbose --json                                      all
+training  RECIPE --data --resume --minutes --steps --seed                     train
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hzcli.errors import UsageError
+
+PAIRING, OUTPUT, MODEL, MACHINE, SCREEN = "Pairing", "Output", "Model", "Machine", "Screen"
+
+
+class Mode(str, Enum):
+    region = "region"
+    lut = "lut"
+
+
+class Protocol(str, Enum):
+    standard = "standard"
+    hinet = "hinet"
+
+
+class Layout(str, Enum):
+    iharmony4 = "iharmony4"
+
+
+class MaskFrom(str, Enum):
+    alpha = "alpha"
+
+
+def _option(panel: str, *names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(metavar="INPUT", help="Pictures, and folders with all that is in them."),
+]
+MaskSuffix = Annotated[
+    str | None,
+    _option(PAIRING, "--mask-suffix", metavar="_m", help="X.jpg has its mask in X_m.png."),
+]
+MaskDir = Annotated[
+    Path | None,
+    _option(
+        PAIRING,
+        "--mask-dir",
+        metavar="DIR",
+        help="Masks lie in DIR, in the same tree or flat, under the picture's name.",
+    ),
+]
+MaskFile = Annotated[
+    Path | None,
+    _option(PAIRING, "--mask", metavar="FILE", help="The mask of the one picture given."),
+]
+MaskSource = Annotated[
+    MaskFrom | None,
+    _option(PAIRING, "--mask-from", help="Take the mask from the picture's alpha channel."),
+]
+TruthDir = Annotated[
+    Path | None,
+    _option(PAIRING, "--truth-dir", metavar="DIR", help="Ground truths lie in DIR: adds metrics."),
+]
+TruthSuffix = Annotated[
+    str | None,
+    _option(
+        PAIRING, "--truth-suffix", metavar="_gt", help="X.jpg has its ground truth in X_gt.png."
+    ),
+]
+FolderLayout = Annotated[
+    Layout | None,
+    _option(PAIRING, "--layout", help="Folders composite_images, masks and real_images."),
+]
+
+Output = Annotated[Path, _option(OUTPUT, "-o", "--output", metavar="DIR", help="Where results go.")]
+Overwrite = Annotated[
+    bool, _option(OUTPUT, "-f", "--overwrite", help="Replace results that exist; else kept.")
+]
+DryRun = Annotated[
+    bool, _option(OUTPUT, "-n", "--dry-run", help="Print every file's fate, write nothing.")
+]
+Report = Annotated[
+    bool, _option(OUTPUT, "--report/--no-report", help="Write report.json and report.csv.")
+]
+
+Model = Annotated[
+    str, _option(MODEL, "-m", "--model", metavar="NAME", help="Weights, as hz models lists them.")
+]
+Weights = Annotated[
+    Path | None,
+    _option(MODEL, "--weights", metavar="FILE", help="Weights from a safetensors file."),
+]
+ModeOption = Annotated[
+    Mode, _option(MODEL, "--mode", help="Decode each pixel, or apply the predicted 3D LUT.")
+]
+Strength = Annotated[
+    float,
+    _option(
+        MODEL, "--strength", metavar="0..1", min=0, max=1, help="How much of the change to take."
+    ),
+]
+Protocols = Annotated[
+    list[Protocol] | None,
+    _option(
+        MODEL,
+        "--protocol",
+        metavar="standard|hinet",
+        help="Definition of the metrics; may be given twice.  [default: standard]",
+    ),
+]
+
+Device = Annotated[
+    str, _option(MACHINE, "--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+]
+Memory = Annotated[
+    str | None,
+    _option(
+        MACHINE, "--memory", metavar="1G", help="Memory to stay under; else half of what is free."
+    ),
+]
+
+Quiet = Annotated[bool, _option(SCREEN, "-q", "--quiet", help="Print errors only.")]
+Verbose = Annotated[
+    bool, _option(SCREEN, "-v", "--verbose", help="Print plans, times and tracebacks too.")
+]
+Json = Annotated[bool, _option(SCREEN, "--json", help="Print one JSON object a line instead.")]
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe.")]
+Data = Annotated[
+    list[Path],
+    typer.Option("--data", metavar="PATH", help="Training pictures; may be given again."),
+]
+TrainOutput = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where weights go.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last run ended.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0, help="Stop after so many minutes.")
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Stop after so many steps.")]
+Seed = Annotated[int, typer.Option("--seed", help="Number that all chance is drawn from.")]
+
+# K, M, G count in thousands; KiB, MiB, GiB in 1024s.
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def memory_bytes(text: str | None) -> int | None:
+    """Bytes of a text such as "1G", "800M", "1.5GiB".
+
+    >>> memory_bytes("1.5G"), memory_bytes("2 KiB")
+    (1500000000, 2048)
+
+    Raises:
+        UsageError: the text says nothing of the kind.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if not found or (found[3] and not found[2]) or float(found[1]) <= 0:
+        raise UsageError(f'--memory "{text}" is no amount of memory', "Try 1G, 800M or 1.5GiB.")
+    units = _BINARY if found[3] else _UNITS
+    return int(float(found[1]) * units[found[2]])

@@ -1,0 +1,228 @@
+"""What a command hands back: events while it works, a result at the end, report files on disk.
+
+A row is anything with a `status` and an `as_dict()`: the outcome of one picture, the fate that a
+dry run foretells, the card of one file of weights. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hzcli.io.atomic import write_text
+
+JSON_NAME, CSV_NAME = "report.json", "report.csv"
+VERSION = 1
+STATUSES = ("done", "ready", "kept", "failed")
+
+# Foreground share of a picture; the bins of the published tables.
+RATIO_BINS: tuple[tuple[str, float, float], ...] = (
+    ("0-5 %", 0.0, 0.05),
+    ("5-15 %", 0.05, 0.15),
+    ("15-100 %", 0.15, math.inf),
+)
+
+
+class Row(Protocol):
+    """One line of a report. status: "done" (or "ready", foretold), "kept" or "failed"."""
+
+    @property
+    def status(self) -> str: ...
+
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened while a command worked.
+
+    kind: "begin" (count: how many rows will follow), "start" (text: what is being worked on),
+        "row" (one row is finished), "note" (text; shown with -v), "info" (text; hidden by -q),
+        "warning" (text; hidden by -q), "step" (data: figures of one training step).
+    """
+
+    kind: str
+    text: str = ""
+    count: int = 0
+    row: Row | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did.
+
+    output: the folder that was written; None if nothing was.
+    summary: figures about all rows, ready for JSON.
+    """
+
+    command: str
+    outcomes: Sequence[Row] = ()
+    interrupted: bool = False
+    output: Path | None = None
+    files: Sequence[Path] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def count(self, status: str) -> int:
+        """How many rows ended so."""
+        return sum(row.status == status for row in self.outcomes)
+
+    @property
+    def status(self) -> str:
+        """ "success", "partial" (some rows failed) or "error" (none succeeded)."""
+        failed = self.count("failed")
+        if failed == 0 and not self.interrupted:
+            return "success"
+        return "partial" if failed < len(self.outcomes) else "error"
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 some rows failed, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        return 1 if self.count("failed") else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The envelope around the rows, ready for JSON."""
+        counts = {name: self.count(name) for name in STATUSES}
+        return {
+            "v": VERSION,
+            "command": self.command,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "interrupted": self.interrupted,
+            "output": None if self.output is None else str(self.output),
+            "counts": counts,
+            **self.summary,
+        }
+
+
+def plain(value: Any) -> Any:
+    """A value as strict JSON has it: paths as text, infinite and undefined numbers as null.
+
+    >>> plain({"psnr": float("inf"), "size": (1, 2)})
+    {'psnr': None, 'size': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, str):  # a file name may hold bytes that are no text
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "item"):  # a number of numpy's
+        return plain(value.item())
+    return plain(str(value))
+
+
+def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as columns: {"seconds": {"read": 1}} becomes {"seconds_read": 1}."""
+    out: dict[str, Any] = {}
+    for key, value in row.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            out.update(flat(value, f"{name}_"))
+        elif isinstance(value, (list, tuple)):
+            out[name] = "; ".join(str(item) for item in value)
+        else:
+            out[name] = value
+    return out
+
+
+def ratio_bin(share: float) -> str:
+    """The bin of a foreground share in [0, 1].
+
+    >>> ratio_bin(0.05)
+    '5-15 %'
+    """
+    return next(name for name, low, high in RATIO_BINS if low <= share < high)
+
+
+def means(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Average the metrics over pictures: all of them, and by foreground share.
+
+    Args:
+        rows: outcomes as dictionaries, `metrics` being {protocol: {"before": .., "after": ..}}.
+
+    Returns:
+        {protocol: {"all" or a bin: {"pictures": n, "before": {..}, "after": {..}}}}. A figure that
+        is not finite (the PSNR of two equal pictures) is left out of its mean.
+    """
+    gathered: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        for protocol, sides in (row.get("metrics") or {}).items():
+            groups = gathered.setdefault(protocol, {"all": []})
+            groups["all"].append(sides)
+            share = row.get("foreground")
+            if share is not None:
+                groups.setdefault(ratio_bin(share), []).append(sides)
+    order = ["all", *(name for name, _, _ in RATIO_BINS)]
+    return {
+        protocol: {
+            name: {
+                "pictures": len(groups[name]),
+                "before": _average([sides["before"] for sides in groups[name]]),
+                "after": _average([sides["after"] for sides in groups[name]]),
+            }
+            for name in order
+            if name in groups
+        }
+        for protocol, groups in gathered.items()
+    }
+
+
+def _average(items: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    names = dict.fromkeys(name for item in items for name in item)
+    out: dict[str, float | None] = {}
+    for name in names:
+        values = [item[name] for item in items if item.get(name) is not None]
+        finite = [float(value) for value in values if math.isfinite(value)]
+        out[name] = sum(finite) / len(finite) if finite else None
+    return out
+
+
+def previous(folder: Path) -> dict[str, dict[str, Any]]:
+    """The results that an earlier run reported in `folder`, by their path inside it."""
+    try:
+        raw = json.loads((folder / JSON_NAME).read_text(encoding="utf-8"))
+        return {
+            Path(row["output"]).relative_to(raw["output"]).as_posix(): row
+            for row in raw["pictures"]
+            if row["output"] is not None
+        }
+    except (OSError, ValueError, KeyError, TypeError):  # no report, or somebody else's
+        return {}
+
+
+def write(folder: Path, result: Result) -> list[Path]:
+    """Write `report.json` and `report.csv` (one row a picture), each beside and renamed.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    rows = [plain(row.as_dict()) for row in result.outcomes]
+    body = {**plain(result.as_dict()), "pictures": rows}
+    text = json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False)
+    # "metrics_standard_before_mse" says no more than "standard_before_mse".
+    table = [flat({**row, **(row.pop("metrics", None) or {})}) for row in map(dict, rows)]
+    # The fullest row first, so that a failed first picture does not upset the order.
+    fullest = sorted(table, key=len, reverse=True)
+    columns = dict.fromkeys(name for row in fullest for name in row)
+    columns.pop("error", None)  # null here, {"code": ..} in another row
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, list(columns), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    paths = [folder / JSON_NAME, folder / CSV_NAME]
+    write_text(paths[0], text + "\n")
+    write_text(paths[1], buffer.getvalue())
+    return paths

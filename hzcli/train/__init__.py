@@ -1,0 +1,1 @@
+"""Training: composites made on the fly, losses, recipes, one loop."""

@@ -1,0 +1,310 @@
+"""Photographs with candidate foregrounds, held in memory as bytes, and composites of them.
+
+A photo pack is a folder of tar shards with NAME.jpg (a photograph) and NAME.png (a label map
+of the same size: 0 nothing, 1..n candidate foregrounds), and an index.csv with the columns
+name, split, source, labels and shard. Shards may arrive one by one: those present are used.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from hzcli.errors import UsageError
+from hzcli.train import recolour
+
+REGION_POINTS = 192  # colours kept of each region, as references for transfers
+
+# How often a source is drawn (per cent): the diverse ones above their share of the pack.
+SOURCE_WEIGHTS = {
+    "bsds": 18, "imagenet": 22, "ccp": 12, "labelme": 12, "davis": 6, "cars": 6,
+    "human": 6, "camera": 8, "urban": 4, "clothing": 3, "grocery": 3,
+}  # fmt: skip
+
+
+@dataclass
+class Photos:
+    """Photographs and their regions as tensors on one device.
+
+    rgb: (N, 3, S, S) uint8, squashed to squares. labels: (N, 1, S, S) uint8. source: (N,).
+    regions: (R, 2) photo index and label. share: (R,) of the picture. salience: (R,) how far
+    the region's colours stand out, about 0..2. points: (R, 3, REGION_POINTS) uint8.
+    first: (N + 1,) where a photo's regions start in the tables.
+    """
+
+    names: list[str]
+    kinds: list[str]
+    sources: list[str]
+    rgb: Tensor
+    labels: Tensor
+    source: Tensor
+    regions: Tensor
+    share: Tensor
+    salience: Tensor
+    points: Tensor
+    first: Tensor
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str) -> Photos:
+        fields = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return Photos(**fields)
+
+
+def read_pack(folder: Path, split: str) -> list[tuple[str, str, str, bytes, bytes]]:
+    """(name, source, labels kind, JPEG bytes, label map bytes) of every photograph at hand."""
+    index = folder / "index.csv"
+    if not index.is_file():
+        raise UsageError(f"{folder} has no index.csv", "give the folder of a photo pack")
+    with index.open(newline="") as f:
+        rows = {r["name"]: r for r in csv.DictReader(f) if r["split"] == split}
+    found = []
+    for shard in sorted({r["shard"] for r in rows.values()}):
+        if not (folder / shard).is_file():
+            continue
+        parts: dict[str, dict[str, bytes]] = {}
+        with tarfile.open(folder / shard) as tar:
+            for member in tar:
+                stem, _, ext = Path(member.name).name.rpartition(".")
+                if stem in rows and ext in ("jpg", "png"):
+                    parts.setdefault(stem, {})[ext] = tar.extractfile(member).read()  # type: ignore[union-attr]
+        for name, p in parts.items():
+            if len(p) == 2:
+                row = rows[name]
+                found.append((name, name.split("-")[0], row["labels"], p["jpg"], p["png"]))
+    if not found:
+        raise UsageError(f"{folder} holds no photographs of the {split!r} split")
+    return found
+
+
+def load_photos(folder: Path, split: str, edge: int, seed: int = 0) -> Photos:
+    """Decode a pack into squares of `edge` pixels and tabulate its regions."""
+    rng = np.random.default_rng(seed)
+    rows = read_pack(folder, split)
+    rgb = np.empty((len(rows), 3, edge, edge), np.uint8)
+    labels = np.empty((len(rows), 1, edge, edge), np.uint8)
+    regions, shares, salience, points, first = [], [], [], [], [0]
+    for i, (_, _, _, jpg, png) in enumerate(rows):
+        picture = Image.open(io.BytesIO(jpg)).convert("RGB")
+        picture = picture.resize((edge, edge), Image.Resampling.BILINEAR)
+        label = Image.open(io.BytesIO(png)).resize((edge, edge), Image.Resampling.NEAREST)
+        pixels = np.asarray(picture)
+        rgb[i] = pixels.transpose(2, 0, 1)
+        labels[i, 0] = np.asarray(label)
+        small, ids = pixels[::2, ::2].reshape(-1, 3).astype(np.float32), labels[i, 0, ::2, ::2].ravel()
+        lab = recolour.rgb_to_lab(torch.from_numpy(small.T[None] / 255)).numpy()[0]
+        for k in np.unique(ids[ids > 0]):
+            inside = ids == k
+            share = float(inside.mean())
+            if share < 0.004 or share > 0.85:
+                continue
+            mean_in, mean_out = lab[:, inside].mean(1), lab[:, ~inside].mean(1)
+            chroma = np.hypot(lab[1, inside], lab[2, inside]).mean()
+            apart = np.linalg.norm(mean_in - mean_out)
+            regions.append((i, int(k)))
+            shares.append(share)
+            salience.append(chroma / 40 + apart / 60)
+            pick = rng.integers(0, int(inside.sum()), REGION_POINTS)
+            points.append(small[inside][pick].T.astype(np.uint8))
+        first.append(len(regions))
+    sources = sorted({r[1] for r in rows})
+    return Photos(
+        names=[r[0] for r in rows],
+        kinds=[r[2] for r in rows],
+        sources=sources,
+        rgb=torch.from_numpy(rgb),
+        labels=torch.from_numpy(labels),
+        source=torch.tensor([sources.index(r[1]) for r in rows]),
+        regions=torch.tensor(regions, dtype=torch.long),
+        share=torch.tensor(shares),
+        salience=torch.tensor(salience),
+        points=torch.from_numpy(np.stack(points)),
+        first=torch.tensor(first),
+    )
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """How composites are made; every number is a share or a spread.
+
+    transfers: share of colour transfers (the rest are retouches). same_source: share of
+    transfers whose reference comes from a photograph of the same source. blobs: share of
+    smooth random foregrounds. unions: share of several regions at once. vivid: how much
+    salient regions are preferred (0 not at all).
+    """
+
+    edge: int = 128
+    transfers: float = 0.4
+    same_source: float = 0.6
+    blobs: float = 0.1
+    unions: float = 0.35
+    vivid: float = 1.0
+    jitter: float = 0.15
+    strength: tuple[float, float] = (0.5, 1.6)
+
+
+@dataclass
+class Batch:
+    """Composite, mask and truth: (B, 3|1|3, S, S), [0, 1]. kind: (B,) 0..3 transfer, 4 retouch."""
+
+    composite: Tensor
+    mask: Tensor
+    truth: Tensor
+    kind: Tensor
+    photo: Tensor
+
+
+class Composer:
+    """Makes batches of composites from Photos on their device."""
+
+    def __init__(self, photos: Photos, recipe: Synthesis, seed: int) -> None:
+        self.photos, self.recipe = photos, recipe
+        self.device = photos.rgb.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        counts = torch.bincount(photos.source, minlength=len(photos.sources)).float()
+        share = torch.tensor([SOURCE_WEIGHTS.get(s, 3.0) for s in photos.sources])
+        has = (photos.first.diff() > 0).float()
+        self.weights = (share.to(counts) / counts)[photos.source] * has
+        preference = (0.25 + photos.salience.clamp(0, 2) * recipe.vivid) * photos.share.sqrt()
+        self.preference = preference if recipe.vivid else torch.ones_like(preference)
+        # (N, 256) preference of each label of each photo.
+        self.label_weight = torch.zeros(len(photos), 256, device=self.device)
+        self.label_weight[photos.regions[:, 0], photos.regions[:, 1]] = self.preference
+        self.region_source = photos.source[photos.regions[:, 0]]
+
+    def _rand(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self.generator, device=self.device)
+
+    def _randn(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator, device=self.device)
+
+    def batch(self, size: int, edge: int | None = None) -> Batch:
+        """One batch of random composites, of `edge` pixels instead of the recipe's if given."""
+        photo = torch.multinomial(self.weights, size, replacement=True, generator=self.generator)
+        return self.compose(photo, edge)
+
+    def compose(self, photo: Tensor, edge: int | None = None) -> Batch:
+        """Composites of the given photographs (B,)."""
+        p, r = self.photos, self.recipe
+        rgb, labels = p.rgb[photo].float() / 255, p.labels[photo]
+        mask = self._foreground(photo, labels)
+        truth, mask = self._crop(rgb, mask, edge or r.edge)
+        use = (self._rand(len(photo)) < r.jitter).nonzero().squeeze(1)
+        if use.numel():
+            strength = 0.6 * self._rand(len(use))
+            truth[use] = recolour.retouch(truth[use], self.generator, strength).clamp(0, 1)
+        changed, kind = self._recolour(truth, mask, photo)
+        changed = (changed.clamp(0, 1) * 255).round() / 255
+        composite = truth + mask * (changed - truth)
+        return Batch(composite, mask, truth, kind, photo)
+
+    def _foreground(self, photo: Tensor, labels: Tensor) -> Tensor:
+        """Soft masks (B, 1, S, S) from labels, unions of labels and smooth blobs."""
+        r, b = self.recipe, len(photo)
+        weight = self.label_weight[photo]
+        one = torch.multinomial(weight, 1, generator=self.generator)
+        chosen = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, one, True)
+        # A union takes each further label by the toss of a coin; all of them now and then.
+        extra = (self._rand(b, 256) < 0.3 + 0.7 * (self._rand(b, 1) < 0.3).float()) & (weight > 0)
+        unite = self._rand(b, 1) < r.unions
+        chosen |= extra & unite
+        mask = chosen.gather(1, labels.flatten(1).long()).view(labels.shape).float()
+        noise = F.interpolate(
+            self._randn(b, 1, 4, 4), labels.shape[-2:], mode="bicubic", align_corners=False
+        )
+        level = torch.quantile(noise.flatten(1), 0.75, dim=1).view(-1, 1, 1, 1)
+        blob = ((noise - level) * 12 + 0.5).clamp(0, 1)
+        use = (self._rand(b) < r.blobs) | (mask.mean((1, 2, 3)) > 0.8)
+        return torch.where(use.view(-1, 1, 1, 1), blob, mask)
+
+    def _crop(self, rgb: Tensor, mask: Tensor, e: int) -> tuple[Tensor, Tensor]:
+        """Random crop (60 to 100 % a side, flipped half the time) to squares of edge pixels.
+
+        A crop that loses the foreground or the background is replaced by the whole picture.
+        """
+        b = rgb.shape[0]
+        scale = 1 - 0.4 * self._rand(b) ** 1.5
+        ratio = (0.12 * self._randn(b)).exp()
+        sy, sx = (scale * ratio).clamp(0.5, 1), (scale / ratio).clamp(0.5, 1)
+        ty = (self._rand(b) * 2 - 1) * (1 - sy)
+        tx = (self._rand(b) * 2 - 1) * (1 - sx)
+        flip = torch.where(self._rand(b) < 0.5, 1.0, -1.0)
+        both = torch.cat([rgb, mask], 1)
+
+        def cut(sy: Tensor, sx: Tensor, ty: Tensor, tx: Tensor, which: Tensor) -> Tensor:
+            theta = torch.zeros(len(sy), 2, 3, device=self.device)
+            theta[:, 0, 0], theta[:, 0, 2] = sx * flip[which], tx
+            theta[:, 1, 1], theta[:, 1, 2] = sy, ty
+            grid = F.affine_grid(theta, [len(sy), 4, e, e], align_corners=False)
+            return F.grid_sample(
+                both[which], grid, mode="bilinear", padding_mode="border", align_corners=False
+            )
+
+        every = torch.arange(b, device=self.device)
+        out = cut(sy, sx, ty, tx, every)
+        share = out[:, 3].mean((1, 2))
+        bad = ((share < 0.01) | (share > 0.8)).nonzero().squeeze(1)
+        if bad.numel():
+            one, zero = torch.ones(len(bad), device=self.device), torch.zeros(len(bad), device=self.device)
+            out[bad] = cut(one, one, zero, zero, bad)
+        return out[:, :3], out[:, 3:]
+
+    def _recolour(self, truth: Tensor, mask: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
+        """Recoloured pictures and the kind of each; implausible transfers become retouches."""
+        r, b = self.recipe, truth.shape[0]
+        out = truth.clone()
+        kind = torch.full((b,), 4, device=self.device)
+        at = (self._rand(b) < r.transfers).nonzero().squeeze(1)
+        if at.numel():
+            x, m = truth[at], mask[at]
+            source = recolour.sample_region(x, m, 512, self.generator)
+            target = self._references(photo[at], source)
+            which = torch.randint(4, (len(at),), generator=self.generator, device=self.device)
+            moved = recolour.transfer(x, source, target, which, self.generator)
+            # Most are whole, as the data sets' are; some stop short.
+            whole = self._rand(len(at)) < 0.75
+            part = torch.where(whole, 1.0, 0.4 + 0.6 * self._rand(len(at))).view(-1, 1, 1, 1)
+            moved = x + part * (moved - x)
+            area = m.sum((1, 2, 3)).clamp_min(1)
+            clipped = ((moved < -0.02) | (moved > 1.02)).any(1, keepdim=True).float()
+            clipped = (clipped * m).sum((1, 2, 3)) / area
+            change = ((moved.clamp(0, 1) - x).square().mean(1, keepdim=True) * m).sum((1, 2, 3)) / area
+            good = (clipped < 0.1) & (change.sqrt() < 0.25)
+            out[at[good]] = moved[good]
+            kind[at[good]] = which[good]
+        at = (kind == 4).nonzero().squeeze(1)
+        if at.numel():
+            low, high = r.strength
+            strength = recolour.log_uniform(len(at), low, high, self.generator, self.device)
+            out[at] = recolour.retouch(truth[at], self.generator, strength)
+        return out, kind
+
+    def _references(self, photo: Tensor, source: Tensor) -> Tensor:
+        """(B, 3, N) colours of a region of another photograph for each picture.
+
+        Of eight candidates the one nearest in mean lightness is taken half of the time, as
+        composites that people accept as plausible are not matched to opposites.
+        """
+        p, b, k = self.photos, len(photo), 8
+        same = self._rand(b, 1) < self.recipe.same_source
+        anywhere = torch.multinomial(
+            self.preference, b * k, replacement=True, generator=self.generator
+        ).view(b, k)
+        like = (self.region_source[None] == p.source[photo][:, None]).float() * self.preference
+        near = torch.multinomial(like, k, replacement=True, generator=self.generator)
+        index = torch.where(same, near, anywhere)
+        points = p.points[index].float() / 255  # (B, k, 3, N)
+        gap = (points.mean((2, 3)) - source.mean((1, 2))[:, None]).abs()
+        best = gap.argmin(1)
+        pick = torch.where(self._rand(b) < 0.5, best, torch.zeros_like(best))
+        return points[torch.arange(b, device=self.device), pick]

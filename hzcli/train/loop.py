@@ -1,0 +1,309 @@
+"""The training loop: one function from top to bottom.
+
+A run lives in a folder: `checkpoint.pt` holds all that is needed to go on (weights, EMA,
+optimizer, step, random states, recipe, history), `history.csv` the curve. It is written
+beside and renamed, so that a kill leaves the last whole one.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import hashlib
+import itertools
+import json
+import math
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hzcli import models
+from hzcli.core.transform import Thumbnail
+from hzcli.core.window import Size, Window
+from hzcli.errors import UsageError
+from hzcli.io.atomic import write_text
+from hzcli.models.hinet import HINet, HINetConfig
+from hzcli.train.data import Batch, Composer, load_photos
+from hzcli.train.losses import foreground_mse, lut_range, relative
+from hzcli.train.recipes import Recipe
+
+VALIDATION_SEED = 20_231
+WHOLE = Window.whole(Size(1, 1))  # for Transforms that do not look at it
+
+
+def rate_at(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then half a cosine down to 2 % of the peak."""
+    if step < recipe.warmup:
+        return recipe.rate * (step + 1) / recipe.warmup
+    done = min(1.0, (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup))
+    return recipe.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def shrink(batch: Batch, edge: int) -> Batch:
+    """The batch at another size, by area means."""
+    if edge == batch.composite.shape[-1]:
+        return batch
+    small = [F.interpolate(t, size=(edge, edge), mode="area")
+             for t in (batch.composite, batch.mask, batch.truth)]  # fmt: skip
+    return Batch(small[0], small[1], small[2], batch.kind, batch.photo)
+
+
+def predictions(model: HINet, batch: Batch, edge: int) -> tuple[Tensor, Tensor, Tensor, Batch]:
+    """INR output, LUT output, table, and the batch at the decoding size."""
+    b, _, h, w = batch.composite.shape
+    thumb = Thumbnail(batch.composite, batch.mask, Size(h, w))
+    transform, lut = model.predict_both(thumb)
+    batch = shrink(batch, edge)
+    window = Window.whole(Size(edge, edge))
+    inr = transform.apply(batch.composite, batch.mask, window)
+    return inr, lut.apply(batch.composite, batch.mask, window), lut.lut, batch
+
+
+def objective(model: HINet, batch: Batch, edge: int, local: bool = True) -> Tensor:
+    """The modern loss: both heads' foreground error, and the LUT's range penalty.
+
+    With `local` false the LUT head is trained alone.
+    """
+    if local:
+        inr, flat, lut, batch = predictions(model, batch, edge)
+    else:
+        b, _, h, w = batch.composite.shape
+        table = model.predict_lut(Thumbnail(batch.composite, batch.mask, Size(h, w)))
+        batch = shrink(batch, edge)
+        flat, lut = table.apply(batch.composite, batch.mask, WHOLE), table.lut
+    before = foreground_mse(batch.composite, batch.truth, batch.mask)
+    loss = relative(foreground_mse(flat, batch.truth, batch.mask), before) + lut_range(lut)
+    if local:
+        loss = 0.5 * loss + relative(foreground_mse(inr, batch.truth, batch.mask), before)
+    return loss
+
+
+@torch.inference_mode()
+def validate(model: HINet, batches: list[Batch]) -> dict[str, float]:
+    """Mean fMSE relative to doing nothing, for both heads and by kind of recolouring."""
+    model.eval()
+    before, after, flat, kinds = [], [], [], []
+    for batch in batches:
+        inr, lut, _, b = predictions(model, batch, batch.composite.shape[-1])
+        before.append(foreground_mse(b.composite, b.truth, b.mask))
+        after.append(foreground_mse(inr.clamp(0, 1), b.truth, b.mask))
+        flat.append(foreground_mse(lut.clamp(0, 1), b.truth, b.mask))
+        kinds.append(b.kind)
+    model.train()
+    x, y, z, k = (torch.cat(v) for v in (before, after, flat, kinds))
+    retouch = k == 4
+    return {
+        "ratio": float(y.mean() / x.mean()),
+        "lut": float(z.mean() / x.mean()),
+        "retouch": float(y[retouch].mean() / x[retouch].mean()),
+        "transfer": float(y[~retouch].mean() / x[~retouch].mean()),
+        "worse": float((y > x).float().mean()),
+    }
+
+
+class Prefetch:
+    """Makes the next batches in a thread of its own while the network works on this one.
+
+    On a GPU the composer's kernels queue behind the network's anyway, and the thread only
+    hides the launches.
+    """
+
+    def __init__(self, make: Callable[[], Batch], depth: int = 2) -> None:
+        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(make,), daemon=True)
+        self._thread.start()
+
+    def _work(self, make: Callable[[], Batch]) -> None:
+        with torch.no_grad():
+            while not self._stop.is_set():
+                try:
+                    item: Batch | BaseException = make()
+                except BaseException as error:  # handed on to the caller of `next`
+                    item = error
+                while not self._stop.is_set():
+                    try:
+                        self._queue.put(item, timeout=0.2)
+                        break
+                    except queue.Full:
+                        continue
+
+    def next(self) -> Batch:
+        item = self._queue.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def save(path: Path, state: dict) -> None:
+    """Write a checkpoint beside its place and rename it."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as f:
+        torch.save(state, f)
+        f.flush()
+        os.fsync(f.fileno())
+    part.replace(path)
+
+
+def train(
+    recipe: Recipe,
+    data: list[Path],
+    output: Path,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    validate_every: int = 500,
+    on_event: Callable[[dict], None] = lambda event: None,
+) -> dict:
+    """Train until the recipe's steps or the minutes are over; returns the last figures.
+
+    Raises:
+        UsageError: `output` holds a run already and `resume` is false, or the reverse.
+    """
+    started = time.monotonic()
+    place = output / "checkpoint.pt"
+    if place.exists() and not resume:
+        raise UsageError(f"{output} holds a run already", "pass --resume, or another folder")
+    output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    model = HINet(recipe.config).to(device).train()
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay,
+    )  # fmt: skip
+    step, spent, history = 0, 0.0, []
+    if resume and place.exists():
+        state = torch.load(place, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        ema.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, spent, history = state["step"], state["seconds"], state["history"]
+    photos = load_photos(data[0], "train", recipe.cache).to(device)
+    composer = Composer(photos, recipe.synthesis, seed + step)
+    held = load_photos(data[0], "val", recipe.cache).to(device)
+    judge = Composer(held, recipe.synthesis, VALIDATION_SEED)
+    order = (held.first.diff() > 0).nonzero().squeeze(1)
+    batches = [judge.compose(part) for part in order.split(32)]
+    on_event({"event": "data", "photos": len(photos), "held": len(order)})
+
+    stop = []
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+
+    def checkpoint() -> None:
+        save(place, {
+            "model": model.state_dict(), "ema": ema.state_dict(),
+            "optimizer": optimizer.state_dict(), "step": step, "seed": seed,
+            "seconds": spent + time.monotonic() - started, "history": history,
+            "recipe": recipe.as_dict(), "data": photos.sources, "device": str(device),
+        })  # fmt: skip
+        with (output / "history.csv").open("w", newline="") as f:
+            writer = csv.DictWriter(f, list(history[0]) if history else ["step"])
+            writer.writeheader()
+            writer.writerows(history)
+
+    ahead = itertools.count(step)
+    batches_ahead = Prefetch(lambda: composer.batch(recipe.batch, recipe.edge_at(next(ahead))))
+    running, waiting, since = 0.0, 0.0, time.monotonic()
+    try:
+        while step < recipe.steps and not stop:
+            if minutes is not None and time.monotonic() - started > minutes * 60:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, recipe)
+            begun = time.monotonic()
+            batch = batches_ahead.next()
+            waiting += time.monotonic() - begun
+            local = step >= recipe.local_from * recipe.steps
+            loss = objective(model, batch, batch.composite.shape[-1] // 2, local)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            optimizer.step()
+            step += 1
+            # A young average follows faster, so that it forgets the start.
+            keep = min(recipe.ema, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for a, b in zip(ema.state_dict().values(), model.state_dict().values(), strict=True):
+                    if a.is_floating_point():
+                        a.lerp_(b, 1 - keep)
+                    else:
+                        a.copy_(b)
+            running += float(loss.detach())
+            if step % validate_every == 0 or step == recipe.steps:
+                elapsed = time.monotonic() - since
+                figures = validate(ema, batches)
+                row = {
+                    "step": step, "minutes": round((spent + time.monotonic() - started) / 60, 2),
+                    "loss": running / validate_every, **figures,
+                    "pictures_per_s": recipe.batch * validate_every / elapsed,
+                    "waiting": waiting / elapsed,
+                }  # fmt: skip
+                history.append(row)
+                on_event({"event": "validated", **row})
+                checkpoint()
+                running, waiting, since = 0.0, 0.0, time.monotonic()
+    finally:
+        batches_ahead.close()
+        signal.signal(signal.SIGTERM, previous)
+        checkpoint()
+    return {"step": step, "history": history, "checkpoint": str(place)}
+
+
+def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
+    """Write a run's averaged weights as fp16 safetensors, with a card beside them.
+
+    Args:
+        run: the run's folder.
+        id: name of the weights; default the recipe's.
+        to: folder to write into; default the run's.
+
+    Returns:
+        The path of the safetensors file.
+    """
+    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    recipe = state["recipe"]
+    name = id or recipe["name"]
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe["config"].items()}
+    model = HINet(HINetConfig(**config))
+    model.load_state_dict(state["ema"])
+    path = (to or run) / f"{name}.safetensors"
+    models.save(model, path, id=name)
+    last = state["history"][-1] if state["history"] else {}
+    card = {
+        "id": name,
+        "model": "hinet",
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "bytes": path.stat().st_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "thumbnail": recipe["config"]["thumbnail"],
+        "licence": "as the terms of the data allow",
+        "data_terms": "those of the photographs that were given",
+        "data": state.get("data", []),
+        "recipe": recipe["name"],
+        "config": recipe["config"],
+        "steps": state["step"],
+        "minutes": round(state["seconds"] / 60, 1),
+        "hardware": state.get("device", ""),
+        "figures": {"val_thumbnail": {k: round(v, 4) for k, v in last.items()}},
+        "created": time.strftime("%Y-%m-%d"),
+    }
+    write_text(path.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
+    return path

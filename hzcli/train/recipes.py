@@ -1,0 +1,58 @@
+"""Recipes: everything that makes a training run what it is, one function each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+from hzcli.errors import UsageError
+from hzcli.models.hinet import HINetConfig
+from hzcli.train.data import Synthesis
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run: network, data, schedule.
+
+    steps: length of the cosine schedule, whatever time it takes. stages: (share of the steps,
+    thumbnail edge from there on), as small pictures teach the first lessons cheaper; the
+    predicted function is supervised at half that edge. local_from: share of the steps after
+    which the INR decoder is trained too (before, the LUT head alone). cache: edge of the photographs kept
+    in memory.
+    """
+
+    name: str
+    config: HINetConfig
+    synthesis: Synthesis
+    steps: int
+    batch: int = 32
+    rate: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    ema: float = 0.998
+    stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.75, 128))
+    local_from: float = 0.35
+    cache: int = 176
+    extra: dict = field(default_factory=dict)
+
+    def edge_at(self, step: int) -> int:
+        """Thumbnail edge at a step."""
+        return [edge for start, edge in self.stages if step >= start * self.steps][-1]
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def hinet() -> Recipe:
+    """Compact HINet, trained in an hour or two on two CPU cores."""
+    return Recipe("hinet", HINetConfig.compact(), Synthesis(edge=128), steps=8_000)
+
+
+RECIPES = {"hinet": hinet}
+
+
+def get(name: str, **changes: object) -> Recipe:
+    """The recipe of that name, with fields replaced."""
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe {name!r}", f"known: {', '.join(sorted(RECIPES))}")
+    return replace(RECIPES[name](), **{k: v for k, v in changes.items() if v is not None})

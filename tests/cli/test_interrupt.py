@@ -1,0 +1,73 @@
+"""Ctrl-C and SIGTERM: what is finished stays, nothing half-written does, the code is 130."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_shots import shot
+
+# The second picture's network never answers.
+HANGS = """
+import signal, time
+# A shell that runs this in the background may have turned SIGINT off.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import hzcli.models
+from made_shots import Darker
+
+class Hangs(Darker):
+    seen = 0
+    def predict(self, thumb):
+        Hangs.seen += 1
+        if Hangs.seen == 2:
+            open("hanging", "w").close()
+            time.sleep(60)
+        return super().predict(thumb)
+
+hzcli.models.load = lambda name, device: Hangs()
+from hzcli.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_interrupted_runs_are_clean(
+    number: signal.Signals, python: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The first picture is whole, of the second nothing is left, the report tells of both."""
+    for name in ("a", "deep/b", "deep/c"):
+        shot(tmp_path / f"shots/{name}.png")
+    process = python(HANGS, ["run", "shots", "--mask-suffix", "_m", "--device", "cpu", "--json"])
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / "hanging").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert list(tmp_path.glob("harmonized/deep/.*")), "the second file was begun"
+        assert process.stdout is not None
+        first = process.stdout.readline()  # told as it happened, not at the end
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130, err
+    left = sorted(path.name for path in (tmp_path / "harmonized").rglob("*"))
+    assert left == ["a.tif", "report.csv", "report.json"]
+    report = json.loads((tmp_path / "harmonized/report.json").read_text())
+    assert report["interrupted"] is True
+    assert report["pictures_found"] == 3
+    assert [row["status"] for row in report["pictures"]] == ["done"]
+    lines = [json.loads(line) for line in (first + out).splitlines()]
+    assert [line["event"] for line in lines] == ["picture", "summary"]
+    assert lines[-1]["exit_code"] == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
