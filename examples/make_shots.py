@@ -9,7 +9,8 @@ as if it had been pasted in from a picture taken in another light. Three files m
 
     X.jpg, X.png or X.tif       the composite
     X_m.png                     its mask, 8-bit grey, soft at the edge
-    X_gt.png or X_gt.tif        the ground truth: the photograph before the error
+    X.png or X.tif              the ground truth, in a folder of its own (shots-truth): the
+                                photograph before the error
 
 The truth is never a JPEG: it holds the photograph's own values, the composite is made from it, and
 a JPEG composite differs from it in the background by one light compression and nothing else.
@@ -300,8 +301,13 @@ def write(path: Path, content: bytes) -> None:
     os.replace(beside, path)
 
 
+def truth_folder(folder: Path) -> Path:
+    """Where the ground truths of a folder of shots go: beside it, `shots-truth` for `shots`."""
+    return folder.with_name(f"{folder.name}-truth")
+
+
 def make(shot: Shot, folder: Path) -> str:
-    """Write one shot's three files under a folder.
+    """Write one shot's composite and mask under a folder, and its truth beside the folder.
 
     Returns:
         One line about it, for people.
@@ -319,7 +325,7 @@ def make(shot: Shot, folder: Path) -> str:
     write(path, encode(quantise(composite, shot.depth), path.suffix, icc))
     write(path.with_name(f"{path.stem}_m.png"), encode(quantise(mask, 8), ".png"))
     write(
-        path.with_name(f"{path.stem}_gt{truth_suffix}"),
+        (truth_folder(folder) / shot.file).with_suffix(truth_suffix),
         encode(quantise(truth, shot.depth), truth_suffix, icc),
     )
     width, height = outline.size

@@ -157,6 +157,35 @@ def train(
         )
 
 
+@app.command(epilog="Example: [cyan]hz synth --data ./photographs --split val -o ./val[/cyan]")
+def synth(
+    data: o.Pack,
+    output: o.SynthOutput,
+    split: o.Split = "val",
+    count: o.Count = None,
+    shards: o.Shards = "photos-[0-9]*.tar",
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    """Write composites with known truth, in iHarmony4's layout."""
+    with ui.session("synth", quiet=quiet, verbose=verbose, json_lines=json) as screen:
+        from hzcli.commands.synth import synth as verb
+
+        screen.finish(
+            verb(
+                data,
+                output,
+                split=split,
+                seed=seed,
+                count=count,
+                shards=shards,
+                on_event=screen.on_event,
+            )
+        )
+
+
 def _terminated(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 

@@ -19,6 +19,7 @@ import functools
 import math
 
 import numpy as np
+import torch
 
 from hzcli.core.window import Size, Window, bands
 
@@ -33,6 +34,7 @@ HINET_THRESHOLD = np.float32(100 / 255)
 # with a matrix product whose cost per pixel is the number of rows.
 PART_PIXELS = 1 << 18
 LEAST_ROWS, MOST_ROWS = 32, 128
+WORKING_BYTES = 64 << 20  # what that takes, about
 BLOCK = 64  # columns blurred by one matrix product
 
 
@@ -161,25 +163,20 @@ def _blur(values: np.ndarray) -> np.ndarray:
     """Gaussian where it fits: (h, n BLOCK + 10) -> (n, h - 10, BLOCK), blocks of columns.
 
     Both passes are matrix products, which are several times faster than adding shifted
-    copies. The layout does not matter to a sum.
+    copies. The layout does not matter to a sum. By torch, not numpy: the threads of numpy's
+    BLAS spin while they wait, and on two busy cores that took eight times as long.
     """
-    down = _gaussian(len(values) - 2 * RADIUS) @ values
-    row, column = down.strides
-    blocks = np.lib.stride_tricks.as_strided(
-        down,
-        ((down.shape[1] - 2 * RADIUS) // BLOCK, len(down), BLOCK + 2 * RADIUS),
-        (BLOCK * column, row, column),
-        writeable=False,
-    )
-    return blocks @ _gaussian(BLOCK).T
+    down = _gaussian(len(values) - 2 * RADIUS) @ torch.from_numpy(values)
+    blocks = down.unfold(1, BLOCK + 2 * RADIUS, BLOCK).transpose(0, 1)
+    return (blocks @ _gaussian(BLOCK).T).numpy()
 
 
 @functools.lru_cache(maxsize=8)
-def _gaussian(places: int) -> np.ndarray:
+def _gaussian(places: int) -> torch.Tensor:
     """The 11-tap window at each of `places` positions of a line, (places, places + 10)."""
     offset = np.arange(places + 2 * RADIUS) - np.arange(places)[:, None] - RADIUS
     window = np.exp(-(offset**2) / (2 * SIGMA**2)) * (np.abs(offset) <= RADIUS)
-    return (window / window.sum(axis=1, keepdims=True)).astype(np.float32)
+    return torch.from_numpy((window / window.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
 def _levels(codes: np.ndarray) -> np.ndarray:

@@ -7,7 +7,9 @@ model     -m/--model --weights --mode --strength --protocol                   ru
 machine   --device                                                            run, train
           --memory                                                            run
 screen    -q/--quiet -v/--verbose --json                                      all
-training  RECIPE --data --resume --minutes --steps --seed                     train
+training  RECIPE --data --resume --minutes --steps                            train
+          --seed                                                              train, synth
+synthesis --split --count --shards                                            synth
 """
 
 from __future__ import annotations
@@ -151,7 +153,20 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last run
 Minutes = Annotated[
     float | None, typer.Option("--minutes", min=0, help="Stop after so many minutes.")
 ]
-Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Stop after so many steps.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Length of the whole schedule.")]
+Pack = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="A photo pack: tar shards and index.csv.")
+]
+SynthOutput = Annotated[
+    Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder for the composites.")
+]
+Split = Annotated[str, typer.Option("--split", help="Which photographs: train, val or all.")]
+Count = Annotated[
+    int | None, typer.Option("--count", min=1, help="So many, spread over the split.")
+]
+Shards = Annotated[
+    str, typer.Option("--shards", metavar="GLOB", help="Tar files that the pixels come from.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Number that all chance is drawn from.")]
 
 # K, M, G count in thousands; KiB, MiB, GiB in 1024s.

@@ -28,16 +28,16 @@ from skimage.draw import polygon2mask
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "make_shots.py"
 
-# Composite, and truth beside it: formats, depths and the sub-folder are the point of the set.
+# Composite, and truth in the folder of truths: formats, depths and the sub-folder are the point of the set.
 EXPECTED = {
-    "astronaut.jpg": "astronaut_gt.png",
-    "cat.png": "cat_gt.png",
-    "dahlia.jpg": "dahlia_gt.png",
-    "motorcycle.tif": "motorcycle_gt.tif",
-    "pagoda.jpg": "pagoda_gt.png",
-    "rocket.jpg": "rocket_gt.png",
-    "studio/coffee.jpg": "studio/coffee_gt.png",
-    "studio/shuttle.png": "studio/shuttle_gt.png",
+    "astronaut.jpg": "astronaut.png",
+    "cat.png": "cat.png",
+    "dahlia.jpg": "dahlia.png",
+    "motorcycle.tif": "motorcycle.tif",
+    "pagoda.jpg": "pagoda.png",
+    "rocket.jpg": "rocket.png",
+    "studio/coffee.jpg": "studio/coffee.png",
+    "studio/shuttle.png": "studio/shuttle.png",
 }
 DEEP = {"motorcycle.tif", "studio/shuttle.png"}
 EVERY_SHOT = pytest.mark.parametrize("name", EXPECTED)
@@ -93,18 +93,20 @@ def in_8_bit_levels(picture: np.ndarray) -> np.ndarray:
 
 
 def test_every_composite_has_a_mask_and_a_truth_and_nothing_else_is_there(shots: Path) -> None:
-    """The folder holds three files a shot, some of them one folder down."""
+    """Two files a shot in the folder, some of them one folder down; one in the truths'."""
     masks = {str(Path(name).with_name(f"{Path(name).stem}_m.png")) for name in EXPECTED}
-    expected = {*EXPECTED, *EXPECTED.values(), *(mask.replace("\\", "/") for mask in masks)}
-    actual = {p.relative_to(shots).as_posix() for p in shots.rglob("*") if p.is_file()}
-    assert expected == actual
+    expected = {*EXPECTED, *(mask.replace("\\", "/") for mask in masks)}
+    truths = script.truth_folder(shots)
+    assert expected == {p.relative_to(shots).as_posix() for p in shots.rglob("*") if p.is_file()}
+    actual = {p.relative_to(truths).as_posix() for p in truths.rglob("*") if p.is_file()}
+    assert set(EXPECTED.values()) == actual
 
 
 @EVERY_SHOT
 def test_sizes_and_depths_are_the_photographs_own(shots: Path, name: str) -> None:
     """Composite, mask and truth have the sample's size; masks are 8-bit grey."""
     height, width, _ = sample_of(name).shape
-    composite, truth = read(shots / name), read(shots / EXPECTED[name])
+    composite, truth = read(shots / name), read(script.truth_folder(shots) / EXPECTED[name])
     mask = read_mask(shots, name)
     depth = np.uint16 if name in DEEP else np.uint8
     assert ((height, width, 3), depth) == (composite.shape, composite.dtype)
@@ -115,7 +117,7 @@ def test_sizes_and_depths_are_the_photographs_own(shots: Path, name: str) -> Non
 @EVERY_SHOT
 def test_the_truth_is_the_photograph(shots: Path, name: str) -> None:
     """Every value of the sample arrives in the truth; 16 bits hold it times 257."""
-    truth = read(shots / EXPECTED[name])
+    truth = read(script.truth_folder(shots) / EXPECTED[name])
     assert np.array_equal(sample_of(name) * truth.dtype.type(257 if name in DEEP else 1), truth)
 
 
@@ -133,7 +135,10 @@ def test_masks_are_soft_and_of_a_useful_size(shots: Path, name: str) -> None:
 def test_the_background_is_the_truths(shots: Path, name: str) -> None:
     """Where the mask is 0 composite and truth are equal, or as near as one JPEG leaves them."""
     outside = read_mask(shots, name) == 0
-    composite, truth = read(shots / name)[outside], read(shots / EXPECTED[name])[outside]
+    composite, truth = (
+        read(shots / name)[outside],
+        read(script.truth_folder(shots) / EXPECTED[name])[outside],
+    )
     if name.endswith(".jpg"):
         # Measured with quality 95, 4:4:4: mean 0.4 to 2.0, 99th percentile 2 to 8 levels.
         error = np.abs(composite.astype(int) - truth)
@@ -147,7 +152,7 @@ def test_the_background_is_the_truths(shots: Path, name: str) -> None:
 def test_the_foreground_is_visibly_wrong_but_not_wildly(shots: Path, name: str) -> None:
     """Doing nothing scores an fMSE of published composites: some hundreds, under 2,500."""
     weight = read_mask(shots, name)[..., None] / 255.0
-    composite, truth = read(shots / name), read(shots / EXPECTED[name])
+    composite, truth = read(shots / name), read(script.truth_folder(shots) / EXPECTED[name])
     squared = (in_8_bit_levels(composite) - in_8_bit_levels(truth)) ** 2
     assert 200 < (weight * squared).sum() / (3 * weight.sum()) < 2500
 

@@ -42,6 +42,7 @@ def train(
     taken, note = devices.pick(device)
 
     from hzcli.train import loop, recipes
+    from hzcli.train.export import export
 
     plan = recipes.get(recipe, steps=steps)
     folder = output or Path("runs") / recipe
@@ -57,7 +58,9 @@ def train(
     done = loop.train(
         plan, data, folder, resume=resume, minutes=minutes, device=taken, seed=seed, on_event=tell
     )
-    weights = loop.export(folder)
+    weights = export(folder)
     last = done["history"][-1] if done["history"] else {}
     summary = {"step": done["step"], "steps": plan.steps, "weights": str(weights), **last}
-    return Result("train", output=folder, files=(weights, weights.with_suffix(".json")), summary=summary)
+    return Result(
+        "train", output=folder, files=(weights, weights.with_suffix(".json")), summary=summary
+    )

@@ -27,7 +27,7 @@ TILE_BYTES = 3 * 12 + 2 * 4
 # Taken when memory is plentiful. Larger tiles only leave the cache (HINet on 17 megapixels:
 # 6.0 CPU-seconds at 64 MiB, 7.3 at 32, 6.5 at 128), and since the budget can only shrink them,
 # the same picture has the same tiles, hence the same bytes, wherever there is this much.
-BAND_TARGET = 64 << 20
+BAND_TARGET = 128 << 20
 TILE_TARGET = 64 << 20
 # Share of the free memory that is taken unasked.
 FREE_SHARE = 0.5
@@ -57,6 +57,7 @@ def plan(
     budget_bytes: int | None = None,
     *,
     used_bytes: int | None = None,
+    beside_bytes: int = 0,
 ) -> Plan:
     """Choose the height of the bands and the width of the tiles.
 
@@ -66,6 +67,7 @@ def plan(
         reach: the Transform's.
         budget_bytes: what the whole process may take; None takes half of what is free.
         used_bytes: what the process holds already; None measures it.
+        beside_bytes: what it will need for other things at the same time.
 
     Returns:
         The largest bands, up to a fixed target, that keep within the budget.
@@ -74,6 +76,7 @@ def plan(
         BudgetError: not even the smallest band fits.
     """
     used = resident_bytes() if used_bytes is None else used_bytes
+    used += beside_bytes
     given = budget_bytes is not None
     budget = used + int(free_bytes() * FREE_SHARE) if budget_bytes is None else budget_bytes
     smallest = 0
@@ -96,7 +99,8 @@ def plan(
 
 def _choices(size: Size, box: Box | None, reach: Reach) -> Iterator[tuple[int, int]]:
     """(rows, columns), from the one wanted down to the smallest, the same for every budget."""
-    span = -(-box[3] // MULTIPLE) * MULTIPLE - box[2] // MULTIPLE * MULTIPLE if box else size.width
+    left, right = box[2:] if box else (0, size.width)
+    span = right - left // MULTIPLE * MULTIPLE
     pixels = TILE_TARGET // (TILE_BYTES + reach.bytes_per_pixel)
     # Tiles near to square repeat the least halo; a narrow box allows higher ones.
     rows = max(math.isqrt(pixels), pixels // span, 8 * reach.halo)
@@ -130,10 +134,10 @@ def cuts(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
     >>> list(cuts(70, 300, 128))
     [(70, 192), (192, 300)]
     """
-    while start < stop:
-        end = min(start - start % min(MULTIPLE, step) + step, stop)
-        yield start, end
-        start = end
+    if start >= stop:
+        return
+    for at in range(start - start % min(MULTIPLE, step), stop, step):
+        yield max(at, start), min(at + step, stop)
 
 
 def _multiple(value: int, of: int) -> int:

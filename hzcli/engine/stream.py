@@ -26,7 +26,7 @@ from hzcli.engine.plan import Box, cuts, plan
 from hzcli.engine.recolour import Band, Recolour, widen
 from hzcli.engine.thumbnail import Reader, Survey
 from hzcli.errors import MaskError, PictureError, UsageError
-from hzcli.metrics import StreamedMetrics
+from hzcli.metrics import WORKING_BYTES, StreamedMetrics
 
 MODES = ("region", "lut")
 # Above this share of foreground a network has next to nothing to harmonise to.
@@ -100,8 +100,14 @@ def harmonise(
                 transform = _predict(predictor, survey.thumbnail, mode, device)
             reach = transform.reach
         box = survey.box if transform is not None else None
-        chosen = plan(reader.size, box, reach, budget_bytes)
         comparison = _Comparison(protocols) if truth else None
+        beside = 0
+        if truth is not None:
+            beside = WORKING_BYTES
+            with clock("read"):
+                # What is decoded whole is decoded here: before the plan looks at what is left.
+                truth.read(Window(0, 1, 0, reader.size.width, reader.size))
+        chosen = plan(reader.size, box, reach, budget_bytes, beside_bytes=beside)
         recolour = None
         if transform is not None:
             scales = [1 / ((1 << depth) - 1) for depth in (reader.depth, mask_reader.depth)]

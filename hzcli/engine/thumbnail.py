@@ -100,8 +100,8 @@ def _add(
     np.multiply(codes, np.float32(scale), out=values, dtype=np.float32)
     down, first = _weights_of_rows(window.size.height, out.shape[0], window.top, window.bottom)
     # Rows first: that is the large reduction, and it leaves the columns contiguous.
-    part = (down @ values.reshape(height, -1)).reshape(-1, width, channels)
-    out[first : first + len(down)] += part.transpose(0, 2, 1) @ across
+    part = _product(down, values.reshape(height, -1)).reshape(-1, width, channels)
+    out[first : first + len(down)] += _product(part.transpose(0, 2, 1), across)
 
 
 def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -114,9 +114,14 @@ def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
         (height, width, c) float32.
     """
     down, across = weights(array.shape[0], height), weights(array.shape[1], width)
-    values = array.astype(np.float32, copy=False)
-    part = (down @ values.reshape(len(array), -1)).reshape(height, *array.shape[1:])
-    return np.ascontiguousarray((part.transpose(0, 2, 1) @ across.T).transpose(0, 2, 1))
+    values = array.astype(np.float32)
+    part = _product(down, values.reshape(len(array), -1)).reshape(height, *array.shape[1:])
+    return np.ascontiguousarray(_product(part.transpose(0, 2, 1), across.T).transpose(0, 2, 1))
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b by torch, whose threads sleep while they wait; those of numpy's BLAS spin."""
+    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
 
 
 def weights(source: int, target: int) -> np.ndarray:

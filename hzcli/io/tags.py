@@ -88,7 +88,7 @@ def examine(path: Path) -> Page:
         with tifffile.TiffFile(path) as tiff:
             page = main_page(path, tiff)
             found = _page(path, page, tiff.byteorder == ">")
-    except BROKEN as error:
+    except (*BROKEN, tifffile.TiffFileError) as error:
         raise unreadable(path, "tiff", error) from error
     _check_extent(path, found)
     return found

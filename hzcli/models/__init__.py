@@ -8,7 +8,7 @@ holds its configuration as JSON.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,34 +66,13 @@ def load(name_or_path: str | Path = DEFAULT, device: torch.device | str = "cpu")
             f"{path.name} does not fit its own configuration: "
             f"missing {missing[:1] or 'nothing'}, unexpected {unexpected[:1] or 'nothing'}"
         )
-    model.card_id = metadata.get("id", path.stem)
+    beside = path.with_suffix(".json")
+    model.card = (
+        catalog.read_card(beside)
+        if beside.is_file()
+        else catalog.WeightsCard(id=metadata.get("id", path.stem), model="hinet", file=path.name)
+    )
     return model.requires_grad_(False).eval().to(device)
-
-
-def save(model: HINet, path: Path, *, id: str) -> None:
-    """Write weights as fp16 safetensors that `load` takes.
-
-    Whole numbers (counters) keep their type.
-    """
-    import torch
-    from safetensors.torch import save_file
-
-    state = {
-        key: value.detach().cpu().to(torch.float16).contiguous()
-        if value.is_floating_point()
-        else value.detach().cpu()
-        for key, value in model.state_dict().items()
-    }
-    metadata = {
-        "model": "hinet",
-        "id": id,
-        "format": "1",
-        "reading": "aligned",
-        "config": json.dumps(asdict(model.config)),
-    }
-    part = path.with_suffix(".part")
-    save_file(state, part, metadata=metadata)
-    part.replace(path)
 
 
 def _find(name_or_path: str | Path) -> Path:

@@ -22,14 +22,15 @@ Letters: B pictures, K pixels of a block, (gh, gw) cells of a grid, W width of t
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hzcli.catalog import WeightsCard
 from hzcli.core.lut import Lut3D, identity_lut, lookup
 from hzcli.core.transform import Reach, Thumbnail
 from hzcli.core.window import Window
@@ -59,7 +60,7 @@ class HINetConfig:
 
     thumbnail: int = 128
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
-    blocks: int = 2
+    blocks: int = 1
     code: int = 512
     hyper: int = 128
     width: int = 16
@@ -235,8 +236,8 @@ class LocalMlp:
         blocks = _to_blocks(inputs, bh, bw)  # (B, rows, columns, K, C)
         position = self._position(top - before[2], left - before[0], inputs, full_h, full_w)
         places = _to_blocks(position, bh, bw)  # (1, rows, columns, K, P)
-        block_rows = (top // bh + torch.arange(rows, device=rgb_device(picture)) + 0.5) * bh
-        block_columns = (left // bw + torch.arange(columns, device=rgb_device(picture)) + 0.5) * bw
+        block_rows = (top // bh + torch.arange(rows, device=picture.device) + 0.5) * bh
+        block_columns = (left // bw + torch.arange(columns, device=picture.device) + 0.5) * bw
         cells = _interpolate(map_, block_rows / full_h * map_.shape[2] - 0.5, 2)
         cells = _interpolate(cells, block_columns / full_w * map_.shape[3] - 0.5, 3)
         cells = cells.permute(0, 2, 3, 1)  # (B, rows, columns, P)
@@ -258,9 +259,7 @@ class LocalMlp:
             features = inputs.new_zeros(rows * columns, bh * bw, self.config.width)
             colour = None
             if coloured:
-                c = places.shape[-1]
                 colour = (blocks[..., :3] + 1) / 2
-                del c
             for part in wanted.split(max(1, CHUNK_PIXELS // (bh * bw))):
                 x = torch.cat([places[part], blocks[part]], -1)
                 f = run_mlp(x, mlp.weights(cells[part], self.basics[level]))
@@ -308,16 +307,12 @@ class LocalMlp:
         return base.permute(0, 2, 3, 1).reshape(n, k, 3) + torch.tanh(z / 2)
 
 
-def rgb_device(tensor: Tensor) -> torch.device:
-    return tensor.device
-
-
 def _block(pixels: int, cells: int) -> int:
     """Edge of the blocks that share one set of weights: a quarter of a cell, so that the step
-    from block to block is a quarter of that from cell to cell; 4 to 64 pixels, no more than
-    a cell."""
+    from block to block is a quarter of that from cell to cell; 16 to 64 pixels, no more than
+    a cell (smaller blocks cost more in weights than in pixels)."""
     cell = -(-pixels // cells)
-    return min(max(pixels // (4 * cells), 4), 64, max(cell, 1))
+    return min(max(pixels // (4 * cells), 16), 64, max(cell, 1))
 
 
 def _to_blocks(x: Tensor, bh: int, bw: int) -> Tensor:
@@ -350,6 +345,7 @@ class HINet(nn.Module):
     def __init__(self, config: HINetConfig) -> None:
         super().__init__()
         self.config = config
+        self.card = WeightsCard(id="untrained", model="hinet", file="")
         c = config
         self.encoder = CompactEncoder(c.channels, c.blocks, c.code)
         mlps = [level_mlp(c, n) for n in range(3)]
@@ -361,9 +357,8 @@ class HINet(nn.Module):
         self.appearance = nn.Linear(c.code, last.length)
         self.tone = nn.Linear(c.code, 3 * POLYNOMIALS)
         self.lut = nn.Linear(c.code, 3 * c.lut**3)
-        self.register_buffer("polynomials", polynomials(c.lut), persistent=False)
         self.basics = nn.ModuleList(_basics(m, 1.0) for m in [*mlps, last])
-        self.waves = nn.Parameter(torch.empty(2, c.waves).uniform_(-4.5**0.5, 4.5**0.5))
+        self.waves = nn.Parameter(torch.empty(2, c.waves).uniform_(-(4.5**0.5), 4.5**0.5))
         self.phases = nn.Parameter(torch.zeros(c.waves))
         self.table = nn.Parameter(torch.randn(1, c.table, c.table_edge, c.table_edge) * 0.02)
         self.starts = nn.ParameterList(m.initial() for m in [*mlps, last])
@@ -414,11 +409,13 @@ class HINet(nn.Module):
 
     def _lut(self, code: Tensor) -> Lut3D:
         n = self.config.lut
-        smooth = torch.einsum("bck,kxyz->bcxyz", self.tone(code).view(-1, 3, POLYNOMIALS), self.polynomials)
+        basis = polynomials(n).to(code)
+        smooth = torch.einsum("bck,kxyz->bcxyz", self.tone(code).view(-1, 3, POLYNOMIALS), basis)
         free = self.lut(code).view(-1, 3, n, n, n)
         return Lut3D(identity_lut(n, device=code.device) + GAIN * smooth + 0.2 * GAIN * free)
 
 
+@lru_cache
 def polynomials(size: int) -> Tensor:
     """Products of Legendre polynomials of total degree 3 or less on a cube of nodes.
 
@@ -441,4 +438,3 @@ def _basics(mlp: Modulated, gain: float) -> nn.ParameterList:
 
 
 __all__ = ["HINet", "HINetConfig", "LocalMlp"]
-_ = dataclasses

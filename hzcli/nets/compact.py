@@ -17,28 +17,38 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HISTOGRAM_BINS = 12
-# Mean and deviation, inside and outside, of RGB, log RGB and the histogram's memberships.
-COLOUR_STATISTICS = 4 * (3 + 3 + 3 * HISTOGRAM_BINS)
+# Mean and deviation, in four regions, of RGB, log RGB and the histogram's memberships.
+COLOUR_STATISTICS = 8 * (3 + 3 + 3 * HISTOGRAM_BINS)
 
 
-def region_statistics(features: Tensor, mask: Tensor, eps: float = 1e-5) -> Tensor:
-    """Mean and standard deviation of features inside and outside a soft mask.
+def region_statistics(features: Tensor, *regions: Tensor, eps: float = 1e-5) -> Tensor:
+    """Mean and standard deviation of features in soft regions.
 
     Args:
         features: (B, C, h, w).
-        mask: (B, 1, h, w), [0, 1].
+        regions: (B, 1, h, w) each, weights of 0 or more.
 
     Returns:
-        (B, 4C): mean inside, deviation inside, mean outside, deviation outside.
+        (B, 2CR): the regions' means, then their deviations, one region after the other.
     """
     flat = features.flatten(2)  # (B, C, hw)
-    weights = torch.cat([mask, 1 - mask], 1).flatten(2)  # (B, 2, hw)
+    weights = torch.cat(regions, 1).flatten(2)  # (B, R, hw)
     weights = weights / (weights.sum(2, keepdim=True) + 1e-3)
     mean = torch.einsum("bcn,brn->brc", flat, weights)
     # E[x^2] - E[x]^2 in float32 is accurate enough for features of order 1.
     square = torch.einsum("bcn,brn->brc", flat.square(), weights)
     deviation = (square - mean.square()).clamp_min(0).add(eps).sqrt()
     return torch.cat([mean, deviation], 2).flatten(1)
+
+
+def both_sides(mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four regions of a mask (B, 1, h, w): inside, outside, and each near the edge only.
+
+    What lies just across the edge is mostly lit as the foreground should be.
+    """
+    near = max(3, mask.shape[-1] // 7 | 1)
+    blurred = F.avg_pool2d(mask, near, 1, near // 2, count_include_pad=False)
+    return mask, 1 - mask, mask * (1 - blurred), (1 - mask) * blurred
 
 
 def soft_histogram(rgb: Tensor, bins: int = HISTOGRAM_BINS) -> Tensor:
@@ -140,12 +150,12 @@ class CompactEncoder(nn.Module):
         x, m, maps, measured = torch.cat([rgb * 2 - 1, mask], 1), mask, [], []
         for stage in self.stages:
             x, m = stage(x), F.avg_pool2d(m, 2)
-            measured.append(region_statistics(x, m))
+            measured.append(region_statistics(x, m, 1 - m))
             maps.append(x)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        measured.append(region_statistics(x, m))
-        code = self.colours(region_statistics(colours, half_mask))
+        measured.append(region_statistics(x, m, 1 - m))
+        code = self.colours(region_statistics(colours, *both_sides(half_mask)))
         code = code + self.share * self.deep(torch.cat(measured, 1))
         return (F.avg_pool2d(x, 2), x, maps[2]), F.silu(self.mix(F.silu(code)))

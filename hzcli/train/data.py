@@ -61,19 +61,31 @@ class Photos:
         return Photos(**fields)
 
 
-def read_pack(folder: Path, split: str) -> list[tuple[str, str, str, bytes, bytes]]:
-    """(name, source, labels kind, JPEG bytes, label map bytes) of every photograph at hand."""
+def read_pack(
+    folder: Path, split: str, shards: str | None = None
+) -> list[tuple[str, str, str, bytes, bytes]]:
+    """(name, source, labels kind, JPEG bytes, label map bytes) of every photograph at hand.
+
+    Args:
+        folder: the pack. split: "train", "val" or "all".
+        shards: a glob pattern of tar files to look in instead of those the index names.
+    """
     index = folder / "index.csv"
     if not index.is_file():
         raise UsageError(f"{folder} has no index.csv", "give the folder of a photo pack")
     with index.open(newline="") as f:
-        rows = {r["name"]: r for r in csv.DictReader(f) if r["split"] == split}
+        rows = {r["name"]: r for r in csv.DictReader(f) if split in ("all", r["split"])}
     found = []
-    for shard in sorted({r["shard"] for r in rows.values()}):
-        if not (folder / shard).is_file():
+    files = (
+        sorted(folder.glob(shards))
+        if shards
+        else sorted(folder / s for s in {r["shard"] for r in rows.values()})
+    )
+    for shard in files:
+        if not shard.is_file():
             continue
         parts: dict[str, dict[str, bytes]] = {}
-        with tarfile.open(folder / shard) as tar:
+        with tarfile.open(shard) as tar:
             for member in tar:
                 stem, _, ext = Path(member.name).name.rpartition(".")
                 if stem in rows and ext in ("jpg", "png"):
@@ -101,7 +113,10 @@ def load_photos(folder: Path, split: str, edge: int, seed: int = 0) -> Photos:
         pixels = np.asarray(picture)
         rgb[i] = pixels.transpose(2, 0, 1)
         labels[i, 0] = np.asarray(label)
-        small, ids = pixels[::2, ::2].reshape(-1, 3).astype(np.float32), labels[i, 0, ::2, ::2].ravel()
+        small, ids = (
+            pixels[::2, ::2].reshape(-1, 3).astype(np.float32),
+            labels[i, 0, ::2, ::2].ravel(),
+        )
         lab = recolour.rgb_to_lab(torch.from_numpy(small.T[None] / 255)).numpy()[0]
         for k in np.unique(ids[ids > 0]):
             inside = ids == k
@@ -144,13 +159,13 @@ class Synthesis:
     """
 
     edge: int = 128
-    transfers: float = 0.4
+    transfers: float = 0.5
     same_source: float = 0.6
     blobs: float = 0.1
     unions: float = 0.35
     vivid: float = 1.0
     jitter: float = 0.15
-    strength: tuple[float, float] = (0.5, 1.6)
+    strength: tuple[float, float] = (0.7, 2.3)
 
 
 @dataclass
@@ -203,10 +218,22 @@ class Composer:
         if use.numel():
             strength = 0.6 * self._rand(len(use))
             truth[use] = recolour.retouch(truth[use], self.generator, strength).clamp(0, 1)
+        return self._composite(truth, mask, photo)
+
+    def compose_whole(self, photo: int, rgb: Tensor, labels: Tensor) -> Batch:
+        """One composite of a photograph in its own size and shape.
+
+        Args:
+            photo: which of the Photos it is (its tables choose the foreground).
+            rgb: (1, 3, h, w), [0, 1]. labels: (1, 1, h, w) uint8.
+        """
+        index = torch.tensor([photo], device=self.device)
+        return self._composite(rgb, self._foreground(index, labels), index)
+
+    def _composite(self, truth: Tensor, mask: Tensor, photo: Tensor) -> Batch:
         changed, kind = self._recolour(truth, mask, photo)
         changed = (changed.clamp(0, 1) * 255).round() / 255
-        composite = truth + mask * (changed - truth)
-        return Batch(composite, mask, truth, kind, photo)
+        return Batch(truth + mask * (changed - truth), mask, truth, kind, photo)
 
     def _foreground(self, photo: Tensor, labels: Tensor) -> Tensor:
         """Soft masks (B, 1, S, S) from labels, unions of labels and smooth blobs."""
@@ -255,7 +282,10 @@ class Composer:
         share = out[:, 3].mean((1, 2))
         bad = ((share < 0.01) | (share > 0.8)).nonzero().squeeze(1)
         if bad.numel():
-            one, zero = torch.ones(len(bad), device=self.device), torch.zeros(len(bad), device=self.device)
+            one, zero = (
+                torch.ones(len(bad), device=self.device),
+                torch.zeros(len(bad), device=self.device),
+            )
             out[bad] = cut(one, one, zero, zero, bad)
         return out[:, :3], out[:, 3:]
 
@@ -278,7 +308,9 @@ class Composer:
             area = m.sum((1, 2, 3)).clamp_min(1)
             clipped = ((moved < -0.02) | (moved > 1.02)).any(1, keepdim=True).float()
             clipped = (clipped * m).sum((1, 2, 3)) / area
-            change = ((moved.clamp(0, 1) - x).square().mean(1, keepdim=True) * m).sum((1, 2, 3)) / area
+            change = ((moved.clamp(0, 1) - x).square().mean(1, keepdim=True) * m).sum(
+                (1, 2, 3)
+            ) / area
             good = (clipped < 0.1) & (change.sqrt() < 0.25)
             out[at[good]] = moved[good]
             kind[at[good]] = which[good]

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import copy
 import csv
-import hashlib
 import itertools
-import json
 import math
 import os
-import queue
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,14 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hzcli import models
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.errors import UsageError
-from hzcli.io.atomic import write_text
-from hzcli.models.hinet import HINet, HINetConfig
+from hzcli.models.hinet import HINet
 from hzcli.train.data import Batch, Composer, load_photos
 from hzcli.train.losses import foreground_mse, lut_range, relative
+from hzcli.train.prefetch import Prefetch
 from hzcli.train.recipes import Recipe
 
 VALIDATION_SEED = 20_231
@@ -107,44 +102,6 @@ def validate(model: HINet, batches: list[Batch]) -> dict[str, float]:
         "transfer": float(y[~retouch].mean() / x[~retouch].mean()),
         "worse": float((y > x).float().mean()),
     }
-
-
-class Prefetch:
-    """Makes the next batches in a thread of its own while the network works on this one.
-
-    On a GPU the composer's kernels queue behind the network's anyway, and the thread only
-    hides the launches.
-    """
-
-    def __init__(self, make: Callable[[], Batch], depth: int = 2) -> None:
-        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(make,), daemon=True)
-        self._thread.start()
-
-    def _work(self, make: Callable[[], Batch]) -> None:
-        with torch.no_grad():
-            while not self._stop.is_set():
-                try:
-                    item: Batch | BaseException = make()
-                except BaseException as error:  # handed on to the caller of `next`
-                    item = error
-                while not self._stop.is_set():
-                    try:
-                        self._queue.put(item, timeout=0.2)
-                        break
-                    except queue.Full:
-                        continue
-
-    def next(self) -> Batch:
-        item = self._queue.get()
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def save(path: Path, state: dict) -> None:
@@ -240,7 +197,9 @@ def train(
             # A young average follows faster, so that it forgets the start.
             keep = min(recipe.ema, (1 + step) / (10 + step))
             with torch.no_grad():
-                for a, b in zip(ema.state_dict().values(), model.state_dict().values(), strict=True):
+                for a, b in zip(
+                    ema.state_dict().values(), model.state_dict().values(), strict=True
+                ):
                     if a.is_floating_point():
                         a.lerp_(b, 1 - keep)
                     else:
@@ -264,46 +223,3 @@ def train(
         signal.signal(signal.SIGTERM, previous)
         checkpoint()
     return {"step": step, "history": history, "checkpoint": str(place)}
-
-
-def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
-    """Write a run's averaged weights as fp16 safetensors, with a card beside them.
-
-    Args:
-        run: the run's folder.
-        id: name of the weights; default the recipe's.
-        to: folder to write into; default the run's.
-
-    Returns:
-        The path of the safetensors file.
-    """
-    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    recipe = state["recipe"]
-    name = id or recipe["name"]
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe["config"].items()}
-    model = HINet(HINetConfig(**config))
-    model.load_state_dict(state["ema"])
-    path = (to or run) / f"{name}.safetensors"
-    models.save(model, path, id=name)
-    last = state["history"][-1] if state["history"] else {}
-    card = {
-        "id": name,
-        "model": "hinet",
-        "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "bytes": path.stat().st_size,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "thumbnail": recipe["config"]["thumbnail"],
-        "licence": "as the terms of the data allow",
-        "data_terms": "those of the photographs that were given",
-        "data": state.get("data", []),
-        "recipe": recipe["name"],
-        "config": recipe["config"],
-        "steps": state["step"],
-        "minutes": round(state["seconds"] / 60, 1),
-        "hardware": state.get("device", ""),
-        "figures": {"val_thumbnail": {k: round(v, 4) for k, v in last.items()}},
-        "created": time.strftime("%Y-%m-%d"),
-    }
-    write_text(path.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
-    return path

@@ -25,13 +25,13 @@ class Recipe:
     synthesis: Synthesis
     steps: int
     batch: int = 32
-    rate: float = 1e-3
+    rate: float = 1.5e-3
     warmup: int = 200
     weight_decay: float = 0.02
     clip: float = 1.0
     ema: float = 0.998
-    stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.75, 128))
-    local_from: float = 0.35
+    stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.8, 128))
+    local_from: float = 0.2
     cache: int = 176
     extra: dict = field(default_factory=dict)
 
@@ -45,7 +45,7 @@ class Recipe:
 
 def hinet() -> Recipe:
     """Compact HINet, trained in an hour or two on two CPU cores."""
-    return Recipe("hinet", HINetConfig.compact(), Synthesis(edge=128), steps=8_000)
+    return Recipe("hinet", HINetConfig.compact(), Synthesis(edge=128), steps=7_000)
 
 
 RECIPES = {"hinet": hinet}

@@ -13,6 +13,7 @@ from hzcli.core.window import Size, Window
 from hzcli.errors import HzError, PictureError
 from hzcli.io.picture import open_mask, open_picture, peek
 from hzcli.io.raster import examine
+from hzcli.io.scratch import Scratch
 
 
 def _read(path):
@@ -261,6 +262,16 @@ def test_pixels_are_decoded_at_the_first_read_only(tmp_path, monkeypatch):
         path.unlink()
         with pytest.raises(PictureError):
             reader.read(Window.whole(reader.size))
+
+
+def test_what_is_larger_than_the_budget_is_held_on_disk(tmp_path):
+    path = tmp_path / "a.png"
+    _save(path, "png")
+    for budget, held in ((60 * 90 * 3, np.ndarray), (60 * 90 * 3 - 1, Scratch)):
+        with open_picture(path, budget_bytes=budget) as reader:
+            read = reader.read(Window.whole(reader.size))
+            assert isinstance(reader._source._pixels, held)
+            assert np.array_equal(read, smooth(60, 90))
 
 
 def test_the_header_carries_what_examine_saw(tmp_path):

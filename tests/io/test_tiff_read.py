@@ -139,19 +139,25 @@ def test_jpeg_inside_tiff(tmp_path):
     assert np.abs(_read(path) - expected).max() <= 1
 
 
-def test_only_the_segments_of_a_window_are_decoded_and_once(tmp_path, monkeypatch):
-    """Bands that overlap by a halo decode every tile once, and a corner needs one tile."""
-    path = tmp_path / "a.tif"
-    _write(path, rough(HEIGHT, WIDTH, 3, np.uint16), "tiles", "deflate+p")
-    decoded: list[int] = []
+@pytest.fixture
+def decoded(monkeypatch) -> list[int]:
+    """The segments that were decoded, in order; nothing is kept but what must be."""
+    indices: list[int] = []
     original = segments.TiffRows._decode
 
     def count(self, index, data):
-        decoded.append(index)
+        indices.append(index)
         return original(self, index, data)
 
     monkeypatch.setattr(segments.TiffRows, "_decode", count)
     monkeypatch.setattr(segments, "_CACHE_BYTES", 0)
+    return indices
+
+
+def test_only_the_segments_of_a_window_are_decoded_and_once(tmp_path, decoded):
+    """Bands that overlap by a halo decode every tile once, and a corner needs one tile."""
+    path = tmp_path / "a.tif"
+    _write(path, rough(HEIGHT, WIDTH, 3, np.uint16), "tiles", "deflate+p")
     with open_picture(path) as reader:
         reader.read(Window(0, 5, 0, 5, reader.size))
         assert decoded == [0]
@@ -159,6 +165,19 @@ def test_only_the_segments_of_a_window_are_decoded_and_once(tmp_path, monkeypatc
             reader.read(window.grow(4))
 
     assert sorted(decoded) == list(range(4 * 2))
+
+
+@pytest.mark.parametrize("budget", [None, 1000])
+def test_a_picture_turned_by_a_quarter_is_decoded_once(tmp_path, decoded, budget):
+    """A band of its rows is a band of stored columns, which meets every strip."""
+    path = tmp_path / "a.tif"
+    tags = [(274, 3, 1, 6, True)]
+    _write(path, rough(HEIGHT, WIDTH, 3, np.uint16), "strips", "deflate+p", extratags=tags)
+    with open_picture(path, budget_bytes=budget) as reader:
+        for window in bands(reader.size, 10):
+            reader.read(window.grow(4))
+
+    assert sorted(decoded) == list(range(15))
 
 
 @pytest.mark.parametrize("codec", ["none", "deflate"])
@@ -227,6 +246,29 @@ def test_camera_raw_is_refused(tmp_path):
         path = tmp_path / name
         _write(path, rough(8, 8, 3, np.uint16), extratags=tags)
         with pytest.raises(PictureError, match="camera raw"):
+            peek(path)
+
+
+@pytest.mark.parametrize(("layout", "words"), [("strips", "of 15 strips"), ("tiles", "of 8 tiles")])
+def test_a_cut_file_is_known_from_its_header(tmp_path, layout, words):
+    """So that a dry run tells of it."""
+    path = tmp_path / "a.tif"
+    _write(path, rough(HEIGHT, WIDTH, 3, np.uint16), layout, "deflate+p")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(PictureError, match=f"it holds .* {words}"):
+        peek(path)
+
+
+def test_an_empty_strip_is_an_error(tmp_path):
+    """A writer that was interrupted leaves zeros in its tables."""
+    path = tmp_path / "a.tif"
+    _write(path, rough(HEIGHT, WIDTH, 3, np.uint16), "strips", "deflate+p")
+    for tag in (273, 279):
+        with tifffile.TiffFile(path) as tiff:
+            values = list(tiff.pages[0].tags[tag].value)
+        values[7] = 0
+        _retag(path, tag, values)
+        with pytest.raises(PictureError, match="14 of 15 strips"):
             peek(path)
 
 

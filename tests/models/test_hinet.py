@@ -16,6 +16,7 @@ from hzcli.core.window import Size, Window, bands
 from hzcli.errors import ModelError
 from hzcli.models import hinet
 from hzcli.models.hinet import HINet, HINetConfig, LocalMlp
+from hzcli.train.export import save_weights
 
 SIZES = [(1, 1), (1, 37), (37, 1), (3, 5), (64, 64), (97, 130), (211, 61), (66, 300)]
 
@@ -221,7 +222,7 @@ def test_lerp_ends_are_exact():
 def test_saved_weights_come_back(network, tmp_path):
     """Strict save and load; fp16 rounding is all that is lost."""
     path = tmp_path / "own.safetensors"
-    models.save(network, path, id="own")
+    save_weights(network, path, id="own")
     loaded = models.load(path)
     assert loaded.config == network.config
     assert not loaded.training
@@ -233,7 +234,7 @@ def test_saved_weights_come_back(network, tmp_path):
 @pytest.mark.parametrize("spoil", ["missing", "metadata", "bytes", "absent"])
 def test_bad_weights_are_refused_with_a_reason(network, tmp_path, spoil):
     path = tmp_path / "bad.safetensors"
-    models.save(network, path, id="bad")
+    save_weights(network, path, id="bad")
     if spoil == "missing":
         from safetensors import safe_open
 

@@ -1,0 +1,143 @@
+"""The trainer: composites hold together, runs resume, weights come out that `load` takes."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hzcli import models
+from hzcli.errors import UsageError
+from hzcli.models.hinet import HINetConfig
+from hzcli.train import loop, recipes
+from hzcli.train.data import Composer, Synthesis, load_photos
+from hzcli.train.export import export
+from hzcli.train.losses import foreground_mse, lut_range, relative
+
+SMALL = HINetConfig(channels=(8, 16, 32, 32), blocks=1, code=32, hyper=16, thumbnail=64)
+
+
+def _recipe(steps: int) -> recipes.Recipe:
+    return replace(
+        recipes.hinet(),
+        config=SMALL,
+        synthesis=Synthesis(edge=64),
+        steps=steps,
+        batch=4,
+        warmup=2,
+        stages=((0.0, 64),),
+        local_from=0.5,
+        cache=64,
+    )
+
+
+def test_composites_equal_the_truth_outside_the_mask(pack: Path):
+    composer = Composer(load_photos(pack, "train", 64), Synthesis(edge=48), seed=1)
+    batch = composer.batch(16)
+    assert batch.composite.shape == (16, 3, 48, 48)
+    outside = batch.mask == 0
+    same = (batch.composite == batch.truth).all(1, keepdim=True)
+    assert same[outside].all()
+    assert (batch.composite - batch.truth).abs().amax((1, 2, 3)).gt(0).float().mean() > 0.8
+    assert batch.mask.amin() >= 0 and batch.mask.amax() <= 1
+    assert batch.composite.amin() >= 0 and batch.composite.amax() <= 1
+
+
+def test_the_same_seed_makes_the_same_composites(pack: Path):
+    photos = load_photos(pack, "val", 64)
+    first, second = (Composer(photos, Synthesis(edge=48), seed=9).batch(8) for _ in range(2))
+    assert torch.equal(first.composite, second.composite)
+    other = Composer(photos, Synthesis(edge=48), seed=10).batch(8)
+    assert not torch.equal(first.composite, other.composite)
+
+
+def test_splits_are_kept_apart_and_one_shard_is_enough(pack: Path, tmp_path: Path):
+    names = [set(load_photos(pack, split, 32).names) for split in ("train", "val")]
+    assert len(names[0]) == 24 and len(names[1]) == 8 and not names[0] & names[1]
+    shutil.copy(pack / "index.csv", tmp_path)
+    shutil.copy(pack / "photos-00.tar", tmp_path)
+    assert len(load_photos(tmp_path, "train", 32)) == 12
+
+
+def test_no_photographs_is_a_usage_error(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"index\.csv"):
+        load_photos(tmp_path, "train", 32)
+
+
+def test_a_run_resumes_where_it_stopped(pack: Path, tmp_path: Path):
+    """Six steps are six steps, in one go or in two; nothing half-written stays."""
+    recipe = _recipe(6)
+    loop.train(recipe, [pack], tmp_path / "run", minutes=0, validate_every=3)
+    assert not (tmp_path / "run" / "checkpoint.part").exists()
+    with pytest.raises(UsageError, match="resume"):
+        loop.train(recipe, [pack], tmp_path / "run", validate_every=3)
+    done = loop.train(recipe, [pack], tmp_path / "run", resume=True, validate_every=3)
+    assert done["step"] == 6
+    assert [row["step"] for row in done["history"]] == [3, 6]
+    again = loop.train(recipe, [pack], tmp_path / "run", resume=True, validate_every=3)
+    assert again["history"] == done["history"]
+    assert (tmp_path / "run" / "history.csv").read_text().count("\n") == 3
+
+
+def test_sigterm_saves_and_stops(pack: Path, tmp_path: Path):
+    def stop(event: dict) -> None:
+        if event["event"] == "validated":
+            signal.raise_signal(signal.SIGTERM)
+
+    done = loop.train(_recipe(50), [pack], tmp_path, validate_every=2, on_event=stop)
+    assert done["step"] == 2
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2 and state["optimizer"]["state"]
+
+
+def test_weights_of_a_run_can_be_loaded(pack: Path, tmp_path: Path):
+    loop.train(_recipe(2), [pack], tmp_path, validate_every=2)
+    path = export(tmp_path, id="own")
+    model = models.load(path)
+    assert model.config == SMALL
+    assert model.card.id == "own" and model.card.steps == 2
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "checkpoint.pt", "history.csv", "own.json", "own.safetensors",
+    }  # fmt: skip
+
+
+def test_training_lowers_the_error(pack: Path, tmp_path: Path):
+    """Forty steps on a toy pack improve on doing nothing for what was seen."""
+    torch.manual_seed(0)
+    photos = load_photos(pack, "train", 64)
+    batch = Composer(photos, Synthesis(edge=64, transfers=0), seed=2).batch(8)
+    model = loop.HINet(SMALL).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(40):
+        loss = loop.objective(model, batch, 32)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_foreground_mse_against_the_definition():
+    p, t = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    m = torch.rand(2, 1, 16, 16)
+    for i in range(2):
+        expected = ((p[i] - t[i]) ** 2 * m[i]).sum() / (3 * m[i].sum())
+        assert foreground_mse(p, t, m)[i] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_relative_loss_is_one_for_doing_nothing_to_a_bad_composite_and_grows_slowly_after():
+    before = torch.tensor([1.0])
+    assert float(relative(before, before, floor=0.0)) == pytest.approx(1.0)
+    error = torch.tensor([4.0], requires_grad=True)
+    relative(error, before, floor=0.0).backward()
+    assert float(error.grad) == pytest.approx(0.5)  # that of 2 sqrt(r) - 1 at r = 4
+
+
+def test_lut_range_penalises_only_the_excess():
+    assert float(lut_range(torch.tensor([0.0, 0.5, 1.0]))) == 0
+    assert float(lut_range(torch.tensor([-0.2, 1.1, 0.5, 0.5]))) == pytest.approx(0.05 / 4)
