@@ -28,7 +28,7 @@ from skimage.draw import polygon2mask
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "make_shots.py"
 
-# Composite, and truth in the folder of truths: formats, depths and the sub-folder are the point of the set.
+# Composite, and truth in the folder of truths: formats, depths and the sub-folder matter.
 EXPECTED = {
     "astronaut.jpg": "astronaut.png",
     "cat.png": "cat.png",

@@ -26,7 +26,7 @@ from hzcli.core.window import Size, Window
 from hzcli.errors import UsageError
 from hzcli.models.hinet import HINet
 from hzcli.train.data import Batch, Composer, load_photos
-from hzcli.train.losses import foreground_mse, lut_range, relative
+from hzcli.train.losses import balanced, foreground_mse, lut_range
 from hzcli.train.prefetch import Prefetch
 from hzcli.train.recipes import Recipe
 
@@ -53,7 +53,7 @@ def shrink(batch: Batch, edge: int) -> Batch:
 
 def predictions(model: HINet, batch: Batch, edge: int) -> tuple[Tensor, Tensor, Tensor, Batch]:
     """INR output, LUT output, table, and the batch at the decoding size."""
-    b, _, h, w = batch.composite.shape
+    h, w = batch.composite.shape[2:]
     thumb = Thumbnail(batch.composite, batch.mask, Size(h, w))
     transform, lut = model.predict_both(thumb)
     batch = shrink(batch, edge)
@@ -70,14 +70,14 @@ def objective(model: HINet, batch: Batch, edge: int, local: bool = True) -> Tens
     if local:
         inr, flat, lut, batch = predictions(model, batch, edge)
     else:
-        b, _, h, w = batch.composite.shape
+        h, w = batch.composite.shape[2:]
         table = model.predict_lut(Thumbnail(batch.composite, batch.mask, Size(h, w)))
         batch = shrink(batch, edge)
         flat, lut = table.apply(batch.composite, batch.mask, WHOLE), table.lut
     before = foreground_mse(batch.composite, batch.truth, batch.mask)
-    loss = relative(foreground_mse(flat, batch.truth, batch.mask), before) + lut_range(lut)
+    loss = balanced(foreground_mse(flat, batch.truth, batch.mask), before) + lut_range(lut)
     if local:
-        loss = 0.5 * loss + relative(foreground_mse(inr, batch.truth, batch.mask), before)
+        loss = 0.5 * loss + balanced(foreground_mse(inr, batch.truth, batch.mask), before)
     return loss
 
 

@@ -1,4 +1,7 @@
-"""Losses of harmonisation, a value a picture. Pictures (B, 3, h, w) in [0, 1], masks (B, 1, h, w)."""
+"""Losses of harmonisation, a value a picture.
+
+Pictures (B, 3, h, w) in [0, 1], masks (B, 1, h, w).
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,27 @@ def foreground_mse(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 
 
 def relative(error: Tensor, before: Tensor, floor: float = 0.01) -> Tensor:
+    """Each picture's error relative to doing nothing, as a mean.
+
+    The floor (650 on the 255 scale) keeps subtle composites from ruling the batch. Beyond
+    doing nothing the gradient is that of the root.
+    """
+    return _rooted(error / (before + floor), 1.0).mean()
+
+
+def balanced(error: Tensor, before: Tensor) -> Tensor:
     """One number to minimise from errors after and before, (B,) each.
 
-    Each picture's error relative to doing nothing, so that hopeless composites do not rule
-    the batch; the floor (650 on the 255 scale) keeps subtle ones from ruling it instead.
-    Beyond doing nothing the gradient is that of the root.
+    Mostly the error itself, as the field's metric is a mean of errors: large simple faults
+    teach first. Partly the relative one, so that subtle composites are not made worse.
     """
-    ratio = error / (before + floor)
-    return torch.where(ratio > 1, 2 * ratio.clamp_min(1).sqrt() - 1, ratio).mean()
+    return _rooted(error, 0.12).mean() / 0.025 + 0.25 * relative(error, before)
+
+
+def _rooted(error: Tensor, knee: float) -> Tensor:
+    """The error up to the knee; above it, with the root's gradient, so that one hopeless
+    picture does not rule a batch."""
+    return torch.where(error > knee, 2 * (error.clamp_min(knee) * knee).sqrt() - knee, error)
 
 
 def lut_range(lut: Tensor) -> Tensor:

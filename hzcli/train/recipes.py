@@ -16,8 +16,8 @@ class Recipe:
     steps: length of the cosine schedule, whatever time it takes. stages: (share of the steps,
     thumbnail edge from there on), as small pictures teach the first lessons cheaper; the
     predicted function is supervised at half that edge. local_from: share of the steps after
-    which the INR decoder is trained too (before, the LUT head alone). cache: edge of the photographs kept
-    in memory.
+    which the INR decoder is trained too (before, the LUT head alone). cache: edge of the
+    photographs kept in memory.
     """
 
     name: str
@@ -30,8 +30,8 @@ class Recipe:
     weight_decay: float = 0.02
     clip: float = 1.0
     ema: float = 0.998
-    stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.8, 128))
-    local_from: float = 0.2
+    stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.93, 128))
+    local_from: float = 0.68
     cache: int = 176
     extra: dict = field(default_factory=dict)
 
@@ -45,7 +45,7 @@ class Recipe:
 
 def hinet() -> Recipe:
     """Compact HINet, trained in an hour or two on two CPU cores."""
-    return Recipe("hinet", HINetConfig.compact(), Synthesis(edge=128), steps=7_000)
+    return Recipe("hinet", HINetConfig.compact(), Synthesis(edge=128), steps=9_500)
 
 
 RECIPES = {"hinet": hinet}
