@@ -95,8 +95,8 @@ class Attention(nn.Module):
         self.widen = nn.Linear(channels, 3 * channels)
         self.narrow = nn.Linear(3 * channels, channels)
         for layer in (self.position, self.join, self.narrow):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +57,8 @@ class Photos:
         return len(self.names)
 
     def to(self, device: torch.device | str) -> Photos:
-        fields = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
-        return Photos(**fields)
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 def read_pack(
@@ -163,7 +163,7 @@ class Synthesis:
     same_source: float = 0.6
     blobs: float = 0.1
     unions: float = 0.35
-    vivid: float = 1.0
+    vivid: float = 2.0
     jitter: float = 0.15
     strength: tuple[float, float] = (0.7, 2.3)
 
@@ -191,7 +191,9 @@ class Composer:
         has = (photos.first.diff() > 0).float()
         self.weights = (share.to(counts) / counts)[photos.source] * has
         preference = (0.25 + photos.salience.clamp(0, 2) * recipe.vivid) * photos.share.sqrt()
-        self.preference = preference if recipe.vivid else torch.ones_like(preference)
+        self.preference = preference
+        # References are any regions: a picked, vivid thing given ordinary colours is dulled.
+        self.plain = photos.share.sqrt()
         # (N, 256) preference of each label of each photo.
         self.label_weight = torch.zeros(len(photos), 256, device=self.device)
         self.label_weight[photos.regions[:, 0], photos.regions[:, 1]] = self.preference
@@ -330,9 +332,9 @@ class Composer:
         p, b, k = self.photos, len(photo), 8
         same = self._rand(b, 1) < self.recipe.same_source
         anywhere = torch.multinomial(
-            self.preference, b * k, replacement=True, generator=self.generator
+            self.plain, b * k, replacement=True, generator=self.generator
         ).view(b, k)
-        like = (self.region_source[None] == p.source[photo][:, None]).float() * self.preference
+        like = (self.region_source[None] == p.source[photo][:, None]).float() * self.plain
         near = torch.multinomial(like, k, replacement=True, generator=self.generator)
         index = torch.where(same, near, anywhere)
         points = p.points[index].float() / 255  # (B, k, 3, N)

@@ -138,7 +138,7 @@ def retouch(x: Tensor, generator: torch.Generator, strength: Tensor) -> Tensor:
     y = contrast(y, 0.3 * normal() * gate(0.5), pivot)
     bend = 0.2 * normal(1) * gate(0.25)[:, None] + 0.07 * normal(3) * gate(0.2)[:, None]
     y = gamma(y, bend.exp())
-    y = saturation(y, (0.33 * normal() * gate(0.5)).exp())
+    y = saturation(y, ((0.33 * normal() - 0.08) * gate(0.5)).exp())
     black = 0.04 * normal(1) * gate(0.2)[:, None] + 0.02 * normal(3) * gate(0.1)[:, None]
     white = 1 - 0.07 * normal(1) * gate(0.2)[:, None] - 0.03 * normal(3) * gate(0.1)[:, None]
     return levels(y, black.clamp(-0.12, 0.12), white.clamp(0.8, 1.25))
@@ -208,8 +208,8 @@ def match_quantiles(x: Tensor, source: Tensor, target: Tensor, knots: int = 64) 
 def histogram(x: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """Match the histograms of Y, Cb and Cr one by one (Fecker et al. 2008)."""
     b, c = x.shape[:2]
-    rows = [rgb_to_ycc(v).reshape(b * c, -1) for v in (x, source, target)]
-    return ycc_to_rgb(match_quantiles(*rows).view(x.shape))
+    of, like, wanted = (rgb_to_ycc(v).reshape(b * c, -1) for v in (x, source, target))
+    return ycc_to_rgb(match_quantiles(of, like, wanted).view(x.shape))
 
 
 def distribution(
