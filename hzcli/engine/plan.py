@@ -24,9 +24,9 @@ Box = tuple[int, int, int, int]
 BAND_BYTES = 2 * (6 + 2 + 6) + 2 * 6
 # Per pixel of a tile: source, result and change as float32 (3 x 12), mask and weight (2 x 4).
 TILE_BYTES = 3 * 12 + 2 * 4
-# Taken when memory is plentiful. Larger tiles only leave the cache (HINet on 17 megapixels:
-# 6.0 CPU-seconds at 64 MiB, 7.3 at 32, 6.5 at 128), and since the budget can only shrink them,
-# the same picture has the same tiles, hence the same bytes, wherever there is this much.
+# Taken when memory is plentiful. Larger tiles only leave the cache, and since the budget can
+# only shrink them, the same picture has the same tiles, hence the same bytes, wherever there
+# is this much.
 BAND_TARGET = 128 << 20
 TILE_TARGET = 64 << 20
 # Share of the free memory that is taken unasked.

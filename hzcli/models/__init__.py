@@ -8,7 +8,6 @@ holds its configuration as JSON.
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +52,7 @@ def load(name_or_path: str | Path = DEFAULT, device: torch.device | str = "cpu")
             f"{path.name} does not say that it holds a model of hz",
             "give weights that `hz train` wrote, or choose installed ones with --model",
         )
-    stored = json.loads(metadata["config"])
-    known = {f.name for f in fields(HINetConfig)}
-    config = HINetConfig(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known}
-    )
+    config = HINetConfig.from_dict(json.loads(metadata["config"]))
     with torch.device("meta"):
         model = HINet(config)
     missing, unexpected = model.load_state_dict(state, strict=False, assign=True)

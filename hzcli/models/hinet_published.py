@@ -27,13 +27,19 @@ from torch.nn import functional as F
 from hzcli.core.lut import lookup
 from hzcli.nets.hrnet import HRNetOCR
 from hzcli.nets.idih import Encoder, deconv_blocks, deconvolve, mask_stem
+from hzcli.nets.modulated import LEAK, Modulated
+from hzcli.nets.paper_encoder import (
+    appearance_hypernet,
+    compress_layer,
+    content_hypernet,
+    lut_head,
+)
 
 BASE = 256  # side of the thumbnail, and of the position table
 WIDTH = 32  # of every hidden layer (Sec. IV-A)
 RANK = 10  # of the factorised modulation
 LUT_SIZE = 7
 HYPER = 512  # width of the hypernetworks
-SLOPE = 0.01  # of LeakyReLU
 POSITION = 2 + WIDTH + WIDTH  # coordinate, its sines, the table
 FIRST = POSITION + 3 + 1  # V: position, RGB, mask
 NEXT = FIRST + WIDTH  # V and the prior
@@ -42,35 +48,7 @@ THRESHOLD = 100 / 255  # of the mask, in `composited`
 Prior = Literal["published", "aligned"]
 
 
-# --- Factorised multiplicative modulation (Sec. IV-A; its reference [51]) -------------------
-
-
-def parameter_count(widths: tuple[int, ...]) -> int:
-    """Numbers that one predicted MLP of these layer widths takes."""
-    return sum(RANK * (i + o) + o for i, o in pairwise(widths))
-
-
-def modulate(
-    parameters: Tensor, basics: list[Tensor], widths: tuple[int, ...]
-) -> list[tuple[Tensor, Tensor]]:
-    """Layers of predicted MLPs: W = tanh(A B) * basic, applied as x W + b.
-
-    Args:
-        parameters: (..., P); layer by layer A (inputs x rank, row-major), B (rank x outputs), b.
-        basics: one learnt matrix per layer, shared by all cells; (..., inputs, outputs).
-        widths: layer widths, from the input to the output.
-
-    Returns:
-        Per layer W (..., inputs, outputs) and b (..., 1, outputs).
-    """
-    layers, start = [], 0
-    for basic, (i, o) in zip(basics, pairwise(widths), strict=True):
-        a, b, bias = parameters[..., start : (start := start + RANK * (i + o) + o)].split(
-            [i * RANK, RANK * o, o], dim=-1
-        )
-        product = a.unflatten(-1, (i, RANK)) @ b.unflatten(-1, (RANK, o))
-        layers.append((torch.tanh(product) * basic.view(i, o), bias.unsqueeze(-2)))
-    return layers
+# --- Cells (Sec. III-C) ---------------------------------------------------------------------
 
 
 def cells_of(pixels: int, cells: int) -> Tensor:
@@ -103,7 +81,7 @@ def run_cells(x: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
 
     Args:
         x: (B, C, H, W), the vectors of a level.
-        layers: W (B, g, g, inputs, outputs), b (B, g, g, 1, outputs); see `modulate`.
+        layers: W (B, g, g, inputs, outputs), b (B, g, g, 1, outputs).
 
     Returns:
         (B, 32, H, W): LeakyReLU after every layer, the last one too.
@@ -115,7 +93,7 @@ def run_cells(x: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
     ky, kx = take_y.shape[1], take_x.shape[1]
     v = cells.permute(0, 2, 4, 3, 5, 1).flatten(3, 4)  # (B, g, g, ky*kx, C)
     for weight, bias in layers:
-        v = F.leaky_relu(v @ weight + bias, SLOPE)
+        v = F.leaky_relu(v @ weight + bias, LEAK)
     out = v.unflatten(3, (ky, kx)).permute(0, 5, 1, 3, 2, 4)  # (B, 32, g, ky, g, kx)
     out = out.flatten(4, 5).flatten(2, 3)
     return out[:, :, back_y][..., back_x]
@@ -204,46 +182,27 @@ class ContentMlps(nn.Module):
 
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.widths = widths
-        last = nn.Conv2d(HYPER, parameter_count(widths), 1)
-        _start_hyper(last, widths[0])
-        self.cont_extraction_net = nn.Sequential(
-            nn.Conv2d(channels, HYPER, 3, 2, 1, bias=False),
-            nn.ReLU(),
-            nn.Conv2d(HYPER, HYPER, 3, 1, 1, bias=False),
-            nn.ReLU(),
-            last,
-        )
+        self.mlp = Modulated(widths, RANK)
+        self.cont_extraction_net = content_hypernet(channels, HYPER, self.mlp.length)
+        _start_hyper(self.cont_extraction_net[-1], widths[0])
         self.basic_params = nn.ParameterList(torch.randn(1, 1, 1, *io) for io in pairwise(widths))
 
     def layers(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(B, P, g, g) to the MLPs of each cell; see `modulate`."""
-        return modulate(parameters.permute(0, 2, 3, 1), list(self.basic_params), self.widths)
+        """(B, P, g, g) to the MLPs of each cell."""
+        return self.mlp.weights(parameters.permute(0, 2, 3, 1), list(self.basic_params))
 
 
 class AppearanceMlp(nn.Module):
     """f_App: one MLP for the whole picture, predicted from the deepest features."""
 
-    widths = (WIDTH, WIDTH, WIDTH, WIDTH, 3)
+    mlp = Modulated((WIDTH, WIDTH, WIDTH, WIDTH, 3), RANK)
 
     def __init__(self) -> None:
         super().__init__()
-        self.compress_layer = nn.Sequential(
-            nn.Linear((BASE // 4) ** 2, 64, bias=False),
-            nn.BatchNorm1d(64),  # over the 64 channels of the features, not the 64 outputs
-            nn.ReLU(),
-            nn.Linear(64, 1),
-        )
-        last = nn.Linear(HYPER, parameter_count(self.widths))
-        _start_hyper(last, WIDTH)
-        self.app_extraction_net = nn.Sequential(
-            nn.Linear(64, HYPER, bias=False),
-            nn.ReLU(),
-            nn.Linear(HYPER, HYPER, bias=False),
-            nn.ReLU(),
-            last,
-        )
-        self.basic_params = nn.ParameterList(torch.randn(1, *io) for io in pairwise(self.widths))
+        self.compress_layer = compress_layer(BASE)
+        self.app_extraction_net = appearance_hypernet(HYPER, self.mlp.length)
+        _start_hyper(self.app_extraction_net[-1], WIDTH)
+        self.basic_params = nn.ParameterList(torch.randn(1, *io) for io in pairwise(self.mlp.sizes))
 
     def extract(self, features: Tensor) -> Tensor:
         """(B, 64, 64, 64) decoder features to the appearance vector (B, 2369)."""
@@ -251,10 +210,10 @@ class AppearanceMlp(nn.Module):
 
     def forward(self, features: Tensor, parameters: Tensor) -> Tensor:
         """(B, 32, H, W) features to (B, 3, H, W) RGB in (-1, 1)."""
-        *hidden, (weight, bias) = modulate(parameters, list(self.basic_params), self.widths)
+        *hidden, (weight, bias) = self.mlp.weights(parameters, list(self.basic_params))
         v = features.flatten(2).transpose(1, 2)  # (B, N, 32)
         for w, b in hidden:
-            v = F.leaky_relu(v @ w + b, SLOPE)
+            v = F.leaky_relu(v @ w + b, LEAK)
         return torch.tanh(v @ weight + bias).transpose(1, 2).unflatten(2, features.shape[2:])
 
 
@@ -263,14 +222,12 @@ class LutHead(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        values = 3 * LUT_SIZE**3
-        last = nn.Linear(values, values)
+        self.transform_layers = lut_head(AppearanceMlp.mlp.length, LUT_SIZE)
+        last = self.transform_layers[-1]
         nn.init.kaiming_normal_(last.weight, nonlinearity="relu")
         with torch.no_grad():
             last.weight /= 100
             last.bias.uniform_(0, 1)
-        first = nn.Linear(parameter_count(AppearanceMlp.widths), values)
-        self.transform_layers = nn.Sequential(first, nn.ReLU(), last)
 
     def forward(self, appearance: Tensor) -> Tensor:
         return self.transform_layers(appearance).unflatten(1, (3, LUT_SIZE, LUT_SIZE, LUT_SIZE))

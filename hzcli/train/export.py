@@ -51,8 +51,7 @@ def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     recipe = state["recipe"]
     name = id or recipe["name"]
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe["config"].items()}
-    model = HINet(HINetConfig(**config))
+    model = HINet(HINetConfig.from_dict(recipe["config"]))
     model.load_state_dict(state["ema"])
     path = (to or run) / f"{name}.safetensors"
     save_weights(model, path, id=name)

@@ -30,8 +30,8 @@ class Recipe:
     weight_decay: float = 0.02
     clip: float = 1.0
     ema: float = 0.998
-    stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.95, 128))
-    local_from: float = 0.46
+    stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.955, 160))
+    local_from: float = 0.5
     cache: int = 176
 
     def edge_at(self, step: int) -> int:
@@ -44,7 +44,7 @@ class Recipe:
 
 def hinet() -> Recipe:
     """Compact HINet, trained in an hour or two on two CPU cores."""
-    return Recipe("hinet", HINetConfig.compact(), Synthesis(edge=128), steps=8_600)
+    return Recipe("hinet", HINetConfig.compact(), Synthesis(edge=128), steps=7_600)
 
 
 RECIPES = {"hinet": hinet}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+import math
 
 import numpy as np
 import pytest
@@ -13,23 +16,48 @@ from hzcli import models
 from hzcli.core.lut import Lut3D, identity_lut, lookup
 from hzcli.core.transform import Thumbnail, lerp
 from hzcli.core.window import Size, Window, bands
+from hzcli.engine.recolour import Band, Recolour
 from hzcli.errors import ModelError
-from hzcli.models import hinet
-from hzcli.models.hinet import HINet, HINetConfig, LocalMlp
+from hzcli.models.hinet import HINet, HINetConfig, LocalMlp, polynomials
+from hzcli.nets import cells, local_mlp
+from hzcli.nets.modulated import Modulated
 from hzcli.train.export import save_weights
 
 SIZES = [(1, 1), (1, 37), (37, 1), (3, 5), (64, 64), (97, 130), (211, 61), (66, 300)]
 
 
-@pytest.fixture(scope="module")
-def network() -> HINet:
-    """A small HINet whose predicted weights vary strongly from cell to cell."""
+COMPACT = HINetConfig(channels=(8, 16, 32, 32), blocks=1, code=32, hyper=16, thumbnail=64)
+# The paper's encoder as it is, with small MLPs behind it.
+PAPER = dataclasses.replace(
+    HINetConfig.paper(), hyper=16, width=8, rank=3, waves=6, table=4, table_edge=48, lut=5
+)
+
+
+def _network(config: HINetConfig) -> HINet:
+    """An untrained HINet whose output moves far from the input's colours."""
     torch.manual_seed(3)
-    config = HINetConfig(channels=(8, 16, 32, 32), blocks=1, code=32, hyper=16, thumbnail=64)
     model = HINet(config).eval().requires_grad_(False)
     for head in [*model.hyper, model.appearance, model.lut]:
-        head.weight.normal_(0, 0.15)
+        last = head[-1] if config.encoder == "paper" else head
+        last.weight.normal_(0, 0.15)
+    model.basics[3][3].mul_(25)
     return model
+
+
+@pytest.fixture(scope="module")
+def network() -> HINet:
+    return _network(COMPACT)
+
+
+@pytest.fixture(scope="module")
+def paper() -> HINet:
+    return _network(PAPER)
+
+
+@pytest.fixture(scope="module", params=["network", "paper"])
+def transform(request: pytest.FixtureRequest) -> LocalMlp:
+    """What each encoder's network predicts from one thumbnail; it fits any picture."""
+    return _transform(request.getfixturevalue(request.param), Size(64, 64))
 
 
 def _picture(height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,16 +71,36 @@ def _picture(height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torc
 
 
 def _transform(network: HINet, size: Size, seed: int = 0) -> LocalMlp:
-    rgb, mask = _picture(64, 64, seed)
-    return network.predict(Thumbnail(rgb, mask, size))
+    rgb, mask = _picture(network.thumbnail_edge, network.thumbnail_edge, seed)
+    with torch.no_grad():
+        transform = network.predict(Thumbnail(rgb, mask, size))
+    # Weights that vary strongly from cell to cell, as those of an untrained encoder do not.
+    noise = torch.Generator().manual_seed(seed)
+    maps = tuple(m + 0.4 * torch.randn(m.shape, generator=noise) for m in transform.maps)
+    return dataclasses.replace(transform, maps=maps)
+
+
+@torch.no_grad()
+def test_each_level_matters(transform):
+    """Guard: to a function that is the same everywhere almost any decoder would do justice."""
+    rgb, mask = _picture(64, 64, 1)
+    whole = Window.whole(Size(64, 64))
+    out = transform.apply(rgb, mask, whole)
+    inside = mask[0, 0] > 0
+    assert (out - lookup(transform.lut, rgb))[0, :, inside].std(1).mean() > 0.05
+    for n in range(3):
+        maps = list(transform.maps)
+        maps[n] = maps[n].mean((2, 3), keepdim=True).expand_as(maps[n])
+        flat = dataclasses.replace(transform, maps=tuple(maps)).apply(rgb, mask, whole)
+        assert (flat - out).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("rows", [4, 16, 44])
-def test_bands_equal_the_whole_picture(network, height, width, rows):
+@torch.no_grad()
+def test_bands_equal_the_whole_picture(transform, height, width, rows):
     """L1: decoding band by band with the stated halo gives the whole picture's pixels."""
     size = Size(height, width)
-    transform = _transform(network, size)
     rgb, mask = _picture(height, width, 1)
     whole = transform.apply(rgb, mask, Window.whole(size))
     reach = transform.reach
@@ -66,10 +114,10 @@ def test_bands_equal_the_whole_picture(network, height, width, rows):
         assert difference.max() <= 1 / 131070
 
 
-def test_a_window_in_the_middle_equals_the_whole_picture(network):
+@torch.no_grad()
+def test_a_window_in_the_middle_equals_the_whole_picture(transform):
     """L1 for columns: any window that starts at a multiple of `align` will do."""
     size = Size(120, 200)
-    transform = _transform(network, size)
     rgb, mask = _picture(120, 200, 1)
     whole = transform.apply(rgb, mask, Window.whole(size))
     inner = Window(31, 90, 55, 141, size)
@@ -83,10 +131,12 @@ def test_a_window_in_the_middle_equals_the_whole_picture(network):
 
 
 def test_blocks_that_miss_the_mask_are_not_computed(network, monkeypatch):
-    """A mask of one pixel decodes one block a level, whatever the picture's size."""
+    """A mask of one pixel decodes one block, and a few of each coarser level."""
     decoded = []
-    run = hinet.run_mlp
-    monkeypatch.setattr(hinet, "run_mlp", lambda x, w: decoded.append(x.shape[:2]) or run(x, w))
+    run = local_mlp.run_mlp
+    monkeypatch.setattr(
+        local_mlp, "run_mlp", lambda x, w: decoded.append(x.shape[::2]) or run(x, w)
+    )
     size = Size(512, 512)
     transform = _transform(network, size)
     rgb, mask = torch.rand(1, 3, 512, 512), torch.zeros(1, 1, 512, 512)
@@ -96,54 +146,181 @@ def test_blocks_that_miss_the_mask_are_not_computed(network, monkeypatch):
     assert sum(n * k for n, k in decoded) < 0.02 * 512 * 512
 
 
-def test_pixels_far_from_the_mask_are_the_input(network):
-    size = Size(256, 256)
-    transform = _transform(network, size)
+@torch.no_grad()
+def test_pixels_far_from_the_mask_are_the_input(transform):
+    """L2, the Transform's part: blocks that miss the mask come back bit by bit."""
     rgb, mask = torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
     mask[..., :20, :20] = 1
+    out = transform.apply(rgb, mask, Window.whole(Size(256, 256)))
+    assert torch.equal(out[..., 128:, 128:], rgb[..., 128:, 128:])
+    assert not torch.equal(out[..., :20, :20], rgb[..., :20, :20])
+
+
+@pytest.mark.parametrize("tile_columns", [24, 1000])
+def test_background_codes_are_the_source(transform, tile_columns):
+    """L2: through the engine, pixels with mask 0 keep their codes, others do not."""
+    size = Size(60, 90)
+    rng = np.random.default_rng(5)
+    codes = rng.integers(0, 65536, (60, 90, 3)).astype(np.uint16)
+    mask = (_picture(60, 90)[1][0, 0].numpy() * 255).astype(np.uint8)
+    recolour = Recolour(transform, 1.0, torch.device("cpu"), [1 / 65535, 1 / 255])
+    rows = codes.copy()
+    whole = Window.whole(size)
     with torch.inference_mode():
-        out = transform.apply(rgb, mask, Window.whole(size))
-    assert torch.allclose(out[..., 128:, 128:], rgb[..., 128:, 128:], atol=1e-6)
+        recolour.band(Band(whole, whole, codes, mask, None), rows, tile_columns)
+    assert np.array_equal(rows[mask == 0], codes[mask == 0])
+    assert (rows[mask > 0] != codes[mask > 0]).mean() > 0.9
+
+
+@pytest.mark.parametrize("chunk", [1, 20_000])
+@torch.no_grad()
+def test_pieces_decode_what_the_whole_does(transform, chunk, monkeypatch):
+    """`apply` by wanted blocks, a few at a time, against `levels`: all pixels at once. The mask
+    has holes and islands, the window begins and ends inside blocks."""
+    monkeypatch.setattr(local_mlp, "CHUNK", chunk)
+    size = Size(150, 233)
+    window = Window(12, 130, 20, 211, size)
+    rgb = torch.rand(1, 3, 118, 191)
+    blobs = torch.rand(1, 1, 12, 20)
+    mask = torch.nn.functional.interpolate((blobs > 0.7).float(), (118, 191))
+    expected = transform.levels(rgb, mask, window, finest_only=True)[-1]
+    got = transform.apply(rgb, mask, window)
+    valid = torch.zeros_like(mask)
+    valid[..., 4:-4, 4:-4] = 1  # the halo
+    assert ((got - expected).abs() * (mask * valid > 0)).max() < 1e-5
+    assert 0 < (got != rgb).float().mean() < 1
 
 
 def test_training_and_inference_decode_the_same(network):
-    """The batched path with gradients and the block-wise path agree."""
+    """A batch with gradients and one picture without agree."""
     size = Size(64, 96)
-    transform = _transform(network, size)
-    rgb, _ = _picture(64, 96, 2)
-    mask = torch.ones(1, 1, 64, 96)
-    with torch.enable_grad():
-        trained = transform.apply(rgb, mask, Window.whole(size))
+    model = _network(COMPACT).requires_grad_(True)
+    first, second = _picture(64, 64, 0), _picture(64, 64, 1)
+    thumbs = Thumbnail(*(torch.cat(pair) for pair in zip(first, second, strict=True)), size)
+    rgb, mask = torch.rand(2, 3, 64, 96), torch.ones(2, 1, 64, 96)
+    trained = model.predict(thumbs).apply(rgb, mask, Window.whole(size))
+    assert trained.requires_grad
     with torch.inference_mode():
-        inferred = transform.apply(rgb, mask, Window.whole(size))
-    assert (trained - inferred).abs().max() < 1e-5
+        both = model.predict(thumbs).apply(rgb, mask, Window.whole(size))
+        alone = model.predict(Thumbnail(*second, size))
+        inferred = alone.apply(rgb[1:], mask[1:], Window.whole(size))
+    assert torch.equal(trained, both)
+    assert (trained[1:] - inferred).abs().max() < 1e-5
 
 
-def test_same_picture_twice_gives_the_same_bytes(network):
+@torch.no_grad()
+def test_decoding_against_float64(transform):
+    """The aligned reading written out for each pixel: three levels, cells, prior, residual."""
+    size = Size(27, 22)
+    rgb = torch.rand(1, 3, 27, 22)
+    mask = torch.rand(1, 1, 27, 22)
+    got = transform.apply(rgb, mask, Window.whole(size))[0].double().numpy()
+    expected = _decode(transform, rgb[0].double().numpy(), mask[0].double().numpy())
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def _decode(t: LocalMlp, rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(3, h, w) of a whole picture, pixel by pixel in float64."""
+    waves, phases, table = (v.double().numpy() for v in (t.waves, t.phases, t.table[0]))
+    pictures = [np.concatenate([rgb * 2 - 1, mask])]
+    for _ in range(2):
+        h, w = (n + n % 2 for n in pictures[-1].shape[1:])
+        padded = np.full((4, h, w), np.nan)  # a mean over what there is at odd ends
+        padded[:, : pictures[-1].shape[1], : pictures[-1].shape[2]] = pictures[-1]
+        pictures.append(np.nanmean(padded.reshape(4, h // 2, 2, w // 2, 2), (2, 4)))
+    features = None
+    for level, picture in enumerate(pictures[::-1]):
+        _, h, w = picture.shape
+        map_ = t.maps[level][0].double().numpy()
+        edges = [cells.block_edge(n, g) for n, g in zip((h, w), map_.shape[1:], strict=True)]
+        found = np.empty((t.width, h, w))
+        colours = np.empty((3, h, w))
+        for i, j in np.ndindex(h, w):
+            centre = [
+                ((p // e + 0.5) * e) / n * g - 0.5
+                for p, e, n, g in zip((i, j), edges, (h, w), map_.shape[1:], strict=True)
+            ]
+            y, x = (i + 0.5) / h * 2 - 1, (j + 0.5) / w * 2 - 1
+            place = [(v + 1) / 2 * table.shape[-1] - 0.5 for v in (y, x)]
+            sines = np.sin(y * waves[0] + x * waves[1] + phases)
+            v = [[y, x], sines, _at(table, *place), picture[:, i, j]]
+            if features is not None:
+                v.append(_at(features, (i + 0.5) / 2 - 0.5, (j + 0.5) / 2 - 0.5))
+            v = np.concatenate(v)
+            for weight, bias in _layers(t, level, _at(map_, *centre)):
+                v = v @ weight + bias
+                v = np.where(v > 0, v, 0.01 * v)
+            found[:, i, j] = v
+            *hidden, last = _layers(t, 3, t.appearance[0].double().numpy())
+            for weight, bias in hidden:
+                v = v @ weight + bias
+                v = np.where(v > 0, v, 0.01 * v)
+            colours[:, i, j] = np.tanh((v @ last[0] + last[1]) / 2)
+        features = found
+    base = lookup(t.lut.double(), torch.from_numpy(rgb)[None])[0].numpy()
+    return base + colours
+
+
+def _at(grid: np.ndarray, y: float, x: float) -> np.ndarray:
+    """Bilinear interpolation of (C, h, w) at fractional indices, ends held."""
+    y, x = (min(max(v, 0), n - 1) for v, n in zip((y, x), grid.shape[1:], strict=True))
+    a, b = int(y), int(x)
+    c, d = min(a + 1, grid.shape[1] - 1), min(b + 1, grid.shape[2] - 1)
+    top = grid[:, a, b] * (1 - x + b) + grid[:, a, d] * (x - b)
+    low = grid[:, c, b] * (1 - x + b) + grid[:, c, d] * (x - b)
+    return top * (1 - y + a) + low * (y - a)
+
+
+def _layers(t: LocalMlp, n: int, vector: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """tanh(A B) * basic and bias of each layer of MLP n."""
+    found, start, r = [], 0, t.mlps[n].rank
+    for basic in t.basics[n]:
+        a, b = basic.shape
+        left = vector[start : start + a * r].reshape(a, r)
+        right = vector[start + a * r : start + (a + b) * r].reshape(r, b)
+        start += (a + b) * r + b
+        found.append((np.tanh(left @ right) * basic.double().numpy(), vector[start - b : start]))
+    return found
+
+
+@torch.no_grad()
+def test_same_picture_twice_gives_the_same_bytes(network, paper):
     """L7."""
     size = Size(70, 90)
     rgb, mask = _picture(70, 90, 4)
-    first = _transform(network, size).apply(rgb, mask, Window.whole(size))
-    second = _transform(network, size).apply(rgb, mask, Window.whole(size))
-    assert torch.equal(first, second)
+    for model in (network, paper):
+        first = _transform(model, size).apply(rgb, mask, Window.whole(size))
+        second = _transform(model, size).apply(rgb, mask, Window.whole(size))
+        assert torch.equal(first, second)
 
 
-def test_an_untrained_network_changes_nothing_much():
+def test_sizes_of_the_paper():
+    """Parameters of the predicted MLPs, and of the whole network but our starts."""
+    with torch.device("meta"):
+        model = HINet(HINetConfig.paper())
+    assert [m.length for m in model.config.mlps] == [3068, 2716, 2044, 2369]
+    starts = 3068 + 2716 + 2044 + 2369
+    assert sum(p.numel() for p in model.parameters()) - starts == 38_205_139
+
+
+@pytest.mark.parametrize("config", [HINetConfig.compact(), PAPER], ids=["compact", "paper"])
+def test_an_untrained_network_changes_nothing_much(config):
     """Our recipe starts at the identity: a residual near 0 and an identity LUT."""
     torch.manual_seed(0)
-    model = HINet(HINetConfig.compact()).eval()
+    model = HINet(config).eval()
     rgb, mask = _picture(128, 128)
     with torch.inference_mode():
         transform, lut = model.predict_both(Thumbnail(rgb, mask, Size(128, 128)))
         out = transform.apply(rgb, mask, Window.whole(Size(128, 128)))
-    assert torch.equal(lut.lut[0], identity_lut(7))
+    assert torch.equal(lut.lut[0], identity_lut(config.lut))
+    assert [m.shape[1] for m in transform.maps] == [m.length for m in config.mlps[:3]]
     assert (out - rgb).abs().mean() < 0.1
 
 
 def test_modulated_layer_against_float64():
     """y = LeakyReLU(x (tanh(A B) * basic) + b), section III-C, written out in numpy."""
     rng = np.random.default_rng(1)
-    mlp = hinet.Modulated((5, 7, 3), rank=2)
+    mlp = Modulated((5, 7, 3), rank=2)
     assert mlp.length == (5 + 7) * 2 + 7 + (7 + 3) * 2 + 3
     vector = rng.normal(size=mlp.length)
     basics = [rng.normal(size=(5, 7)), rng.normal(size=(7, 3))]
@@ -160,15 +337,20 @@ def test_modulated_layer_against_float64():
         torch.from_numpy(vector).float()[None],
         tuple(torch.from_numpy(b).float() for b in basics),
     )
-    actual = hinet.run_mlp(torch.from_numpy(x).float()[None], weights)
-    np.testing.assert_allclose(actual[0].numpy(), expected, atol=1e-5)
+    actual = local_mlp.run_mlp(torch.from_numpy(x.T).float()[None], weights)
+    np.testing.assert_allclose(actual[0].numpy().T, expected, atol=1e-5)
 
 
 def test_position_features_against_float64(network):
     """[y, x, sin, table] at pixel centres; the table by scipy-free bilinear interpolation."""
-    transform = _transform(network, Size(48, 40))
-    like = torch.zeros(1, 4, 16, 20)
-    got = transform._position(8, 12, like, 48, 40)[0].double().numpy()
+    level = local_mlp._Level(
+        _transform(network, Size(48, 40)),
+        2,
+        (torch.zeros(1, 3, 16, 20), torch.zeros(1, 1, 16, 20)),
+        Window(8, 24, 12, 32, Size(48, 40)),
+    )
+    features = local_mlp.position_features(level.y, level.x, network.table)
+    got = torch.cat(features, 1)[0].detach().double().numpy()
     y = (np.arange(8, 24) + 0.5) * 2 / 48 - 1
     x = (np.arange(12, 32) + 0.5) * 2 / 40 - 1
     waves, phases = network.waves.double().numpy(), network.phases.double().numpy()
@@ -219,16 +401,45 @@ def test_lerp_ends_are_exact():
     np.testing.assert_allclose(lerp(a, b, 0.25).lut, 0.75 * a.lut + 0.25 * b.lut, atol=1e-6)
 
 
-def test_saved_weights_come_back(network, tmp_path):
+@pytest.mark.parametrize("which", ["network", "paper"])
+def test_saved_weights_come_back(which, request, tmp_path):
     """Strict save and load; fp16 rounding is all that is lost."""
+    network = request.getfixturevalue(which)
     path = tmp_path / "own.safetensors"
     save_weights(network, path, id="own")
     loaded = models.load(path)
     assert loaded.config == network.config
     assert not loaded.training
+    state = loaded.state_dict()
     for key, value in network.state_dict().items():
-        other = loaded.state_dict()[key]
+        other = state[key]
         assert torch.allclose(other.float(), value.float(), rtol=1e-3, atol=1e-4), key
+
+
+def test_weights_of_before_the_encoders_were_two_are_compact(network, tmp_path):
+    """A stored configuration without newer fields takes their defaults."""
+    state = {k: v.clone() for k, v in network.state_dict().items()}
+    config = dataclasses.asdict(network.config)
+    del config["encoder"]
+    path = tmp_path / "old.safetensors"
+    save_file(state, path, metadata={"model": "hinet", "config": json.dumps(config)})
+    assert models.load(path).config == network.config
+
+
+def test_keys_of_the_compact_network_are_those_of_its_weights(network):
+    """Published weights go by these names: renaming one would orphan them."""
+    state = network.state_dict()
+    shapes = {k: v.ndim for k, v in state.items() if not k.startswith("encoder.")}
+    expected = {"waves": 2, "phases": 1, "table": 4}
+    for n in range(3):
+        expected |= {f"local.{n}.weight": 4, f"local.{n}.bias": 1}
+        expected |= {f"context.{n}.weight": 2, f"context.{n}.bias": 1}
+        expected |= {f"hyper.{n}.weight": 4, f"hyper.{n}.bias": 1}
+    for name in ("appearance", "tone", "lut"):
+        expected |= {f"{name}.weight": 2, f"{name}.bias": 1}
+    for n, count in enumerate((3, 2, 2, 4)):
+        expected |= {f"basics.{n}.{i}": 2 for i in range(count)} | {f"starts.{n}": 1}
+    assert shapes == expected
 
 
 @pytest.mark.parametrize("spoil", ["missing", "metadata", "bytes", "absent"])
@@ -252,9 +463,9 @@ def test_bad_weights_are_refused_with_a_reason(network, tmp_path, spoil):
         models.load(path)
 
 
-def test_gradient_reaches_every_parameter():
+@pytest.mark.parametrize("config", [COMPACT, PAPER], ids=["compact", "paper"])
+def test_gradient_reaches_every_parameter(config):
     torch.manual_seed(0)
-    config = HINetConfig(channels=(8, 16, 32, 32), blocks=1, code=32, hyper=16, thumbnail=64)
     model = HINet(config)
     with torch.no_grad():
         for parameter in model.parameters():  # away from zero-initialised branches
@@ -272,3 +483,52 @@ def test_transform_is_a_value(network):
     transform = _transform(network, Size(8, 8))
     with pytest.raises(dataclasses.FrozenInstanceError):
         transform.waves = torch.zeros(1)
+
+
+def test_a_run_before_training_does_no_harm():
+    """The table's basis is kept; made without gradients, it must serve with them."""
+    polynomials.cache_clear()
+    model = _network(COMPACT).requires_grad_(True)
+    rgb, mask = _picture(64, 64)
+    thumb = Thumbnail(rgb, mask, Size(64, 64))
+    with torch.inference_mode():
+        model.predict_lut(thumb)
+    model.predict_lut(thumb).lut.sum().backward()
+
+
+def test_stretches_cover_each_pixel_once():
+    """Blocks of 8 pixels: each pixel lies in the stretch, and the block, that it should."""
+    for start, stop in itertools.product(range(9), range(26)):
+        found = [
+            (at.start + n, at.first + n // at.size)
+            for at in cells.stretches(start, stop, 8)
+            for n in range(at.count * at.size)
+        ]
+        assert found == [(pixel, pixel // 8) for pixel in range(start, stop)]
+
+
+@pytest.mark.parametrize("most", [1, 100, 700, 10_000])
+def test_wanted_patches_hold_the_marked_blocks_within_the_limit(most):
+    """Each block with a mark once, no other, and never more pixels than allowed (or a block)."""
+    marks = torch.rand(61, 83, generator=torch.Generator().manual_seed(1)) > 0.98
+    marks[40:] = True
+    rows, columns = cells.stretches(6, 67, 8), cells.stretches(5, 88, 8)
+    got: list[tuple[int, int]] = []
+    for r, c in cells.wanted(marks, (6, 5), rows, columns, most):
+        assert r.count * c.count == 1 or r.count * r.size * c.count * c.size <= most
+        got += itertools.product(
+            range(r.first, r.first + r.count), range(c.first, c.first + c.count)
+        )
+    y, x = marks.nonzero().T
+    assert sorted(got) == sorted(
+        set(zip(((y + 6) // 8).tolist(), ((x + 5) // 8).tolist(), strict=True))
+    )
+
+
+def test_predicted_mlps_start_plain():
+    """At the start every weight is tanh(1) times its learnt factor, every bias 0."""
+    mlp = Modulated((5, 7, 3), rank=2)
+    basics = mlp.basics()
+    for (weight, bias), basic in zip(mlp.weights(mlp.initial(), list(basics)), basics, strict=True):
+        np.testing.assert_allclose(weight.detach(), math.tanh(1) * basic.detach(), rtol=1e-6)
+        assert not bias.any()

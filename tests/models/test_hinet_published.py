@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hzcli.core.lut import lookup
 from hzcli.models import hinet_published as hinet
+from hzcli.nets.modulated import Modulated
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "hinet.json").read_text())
 
@@ -206,9 +207,10 @@ def test_local_mlps_against_float64_loops(height: int, width: int) -> None:
     widths, grid = (5, 4, 3), 3
     rng = np.random.default_rng(2)
     basics = [rng.normal(size=(1, 1, 1, i, o)) for i, o in [(5, 4), (4, 3)]]
-    p = rng.normal(size=(2, grid, grid, hinet.parameter_count(widths)))
+    p = rng.normal(size=(2, grid, grid, Modulated(widths, hinet.RANK).length))
     x = rng.normal(size=(2, 5, height, width))
-    layers = hinet.modulate(torch.tensor(p), [torch.tensor(b) for b in basics], widths)
+    mlp = Modulated(widths, hinet.RANK)
+    layers = mlp.weights(torch.tensor(p), [torch.tensor(b) for b in basics])
     actual = hinet.run_cells(torch.tensor(x), layers).numpy()
     matrices = [b[0, 0, 0] for b in basics]
     for n, row, column in np.ndindex(2, height, width):
