@@ -30,7 +30,7 @@ def train(
         output: the run's folder (default: ./runs/RECIPE): checkpoint, curve, weights.
         resume: go on with the run in `output`.
         minutes: stop after this much time; a later call resumes.
-        steps: length of the whole schedule instead of the recipe's.
+        steps: length of the whole schedule instead of the recipe's; a resumed run keeps its own.
         device: as `hz run`'s.
 
     Raises:

@@ -128,13 +128,20 @@ def train(
 ) -> dict:
     """Train until the recipe's steps or the minutes are over; returns the last figures.
 
+    A resumed run keeps the recipe it began with.
+
     Raises:
         UsageError: `output` holds a run already and `resume` is false, or the reverse.
     """
     started = time.monotonic()
     place = output / "checkpoint.pt"
+    state = None
     if place.exists() and not resume:
         raise UsageError(f"{output} holds a run already", "pass --resume, or another folder")
+    if resume and place.exists():
+        # The run goes on as it began, whatever the recipe of that name says by now.
+        state = torch.load(place, map_location=device, weights_only=True)
+        recipe = Recipe.from_dict(state["recipe"])
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = HINet(recipe.config).to(device).train()
@@ -146,8 +153,7 @@ def train(
         lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay,
     )  # fmt: skip
     step, spent, history = 0, 0.0, []
-    if resume and place.exists():
-        state = torch.load(place, map_location=device, weights_only=True)
+    if state is not None:
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from hzcli.errors import UsageError
 from hzcli.models.hinet import HINetConfig
@@ -33,6 +33,22 @@ class Recipe:
     stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.955, 160))
     local_from: float = 0.5
     cache: int = 176
+
+    @classmethod
+    def from_dict(cls, stored: dict) -> Recipe:
+        """The recipe behind `as_dict`'s answer."""
+        synthesis = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in stored["synthesis"].items()
+        }
+        rest = {k: v for k, v in stored.items() if k in {f.name for f in fields(cls)}}
+        return cls(
+            **{
+                **rest,
+                "config": HINetConfig.from_dict(stored["config"]),
+                "synthesis": Synthesis(**synthesis),
+                "stages": tuple((start, edge) for start, edge in stored["stages"]),
+            }
+        )
 
     def edge_at(self, step: int) -> int:
         """Thumbnail edge at a step."""

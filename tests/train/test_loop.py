@@ -75,8 +75,11 @@ def test_a_run_resumes_where_it_stopped(pack: Path, tmp_path: Path):
     assert not (tmp_path / "run" / "checkpoint.part").exists()
     with pytest.raises(UsageError, match="resume"):
         loop.train(recipe, [pack], tmp_path / "run", validate_every=3)
-    done = loop.train(recipe, [pack], tmp_path / "run", resume=True, validate_every=3)
+    other = replace(recipe, steps=9, rate=1.0)  # what the name stands for by now
+    done = loop.train(other, [pack], tmp_path / "run", resume=True, validate_every=3)
     assert done["step"] == 6
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert recipes.Recipe.from_dict(state["recipe"]) == recipe
     assert [row["step"] for row in done["history"]] == [3, 6]
     again = loop.train(recipe, [pack], tmp_path / "run", resume=True, validate_every=3)
     assert again["history"] == done["history"]
