@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,10 +100,11 @@ def read_pack(
     return found
 
 
-def load_photos(folder: Path, split: str, edge: int, seed: int = 0) -> Photos:
-    """Decode a pack into squares of `edge` pixels and tabulate its regions."""
+def load_photos(folders: Path | Sequence[Path], split: str, edge: int, seed: int = 0) -> Photos:
+    """Decode one pack or several into squares of `edge` pixels and tabulate their regions."""
     rng = np.random.default_rng(seed)
-    rows = read_pack(folder, split)
+    folders = [folders] if isinstance(folders, Path) else folders
+    rows = [row for folder in folders for row in read_pack(folder, split)]
     rgb = np.empty((len(rows), 3, edge, edge), np.uint8)
     labels = np.empty((len(rows), 1, edge, edge), np.uint8)
     regions, shares, salience, points, first = [], [], [], [], [0]

@@ -11,7 +11,6 @@ import copy
 import csv
 import itertools
 import math
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from torch.nn import functional as F
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.errors import UsageError
+from hzcli.io.atomic import beside
 from hzcli.models.hinet import HINet
 from hzcli.train.data import Batch, Composer, load_photos
 from hzcli.train.losses import balanced, foreground_mse, lut_range
@@ -106,12 +106,8 @@ def validate(model: HINet, batches: list[Batch]) -> dict[str, float]:
 
 def save(path: Path, state: dict) -> None:
     """Write a checkpoint beside its place and rename it."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as f:
-        torch.save(state, f)
-        f.flush()
-        os.fsync(f.fileno())
-    part.replace(path)
+    with beside(path) as part:
+        torch.save(state, part)
 
 
 def train(
@@ -158,9 +154,9 @@ def train(
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent, history = state["step"], state["seconds"], state["history"]
-    photos = load_photos(data[0], "train", recipe.cache).to(device)
+    photos = load_photos(data, "train", recipe.cache).to(device)
     composer = Composer(photos, recipe.synthesis, seed + step)
-    held = load_photos(data[0], "val", recipe.cache).to(device)
+    held = load_photos(data, "val", recipe.cache).to(device)
     judge = Composer(held, recipe.synthesis, VALIDATION_SEED)
     order = (held.first.diff() > 0).nonzero().squeeze(1)
     batches = [judge.compose(part) for part in order.split(32)]
@@ -176,14 +172,14 @@ def train(
             "seconds": spent + time.monotonic() - started, "history": history,
             "recipe": recipe.as_dict(), "data": photos.sources, "device": str(device),
         })  # fmt: skip
-        with (output / "history.csv").open("w", newline="") as f:
+        with beside(output / "history.csv") as part, part.open("w", newline="") as f:
             writer = csv.DictWriter(f, list(history[0]) if history else ["step"])
             writer.writeheader()
             writer.writerows(history)
 
     ahead = itertools.count(step)
     batches_ahead = Prefetch(lambda: composer.batch(recipe.batch, recipe.edge_at(next(ahead))))
-    running, waiting, since = 0.0, 0.0, time.monotonic()
+    running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
     try:
         while step < recipe.steps and not stop:
             if minutes is not None and time.monotonic() - started > minutes * 60:
@@ -211,19 +207,20 @@ def train(
                     else:
                         a.copy_(b)
             running += float(loss.detach())
+            counted += 1
             if step % validate_every == 0 or step == recipe.steps:
                 elapsed = time.monotonic() - since
                 figures = validate(ema, batches)
                 row = {
                     "step": step, "minutes": round((spent + time.monotonic() - started) / 60, 2),
-                    "loss": running / validate_every, **figures,
-                    "pictures_per_s": recipe.batch * validate_every / elapsed,
+                    "loss": running / counted, **figures,
+                    "pictures_per_s": recipe.batch * counted / elapsed,
                     "waiting": waiting / elapsed,
                 }  # fmt: skip
                 history.append(row)
                 on_event({"event": "validated", **row})
                 checkpoint()
-                running, waiting, since = 0.0, 0.0, time.monotonic()
+                running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
     finally:
         batches_ahead.close()
         signal.signal(signal.SIGTERM, previous)

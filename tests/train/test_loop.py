@@ -63,6 +63,28 @@ def test_splits_are_kept_apart_and_one_shard_is_enough(pack: Path, tmp_path: Pat
     assert len(load_photos(tmp_path, "train", 32)) == 12
 
 
+def test_several_packs_are_one(pack: Path):
+    both = load_photos([pack, pack], "val", 32)
+    assert len(both) == 16
+    assert len(both.regions) == 2 * len(load_photos(pack, "val", 32).regions)
+
+
+def test_figures_after_a_resume_count_what_was_done(pack: Path, tmp_path: Path):
+    """A resumed run's first loss is a mean over the steps since, not over the interval."""
+    losses = []
+    for steps in (4, 3):  # one run of four steps; one stopped after three of four
+        folder = tmp_path / str(steps)
+
+        def stop(event: dict, steps: int = steps) -> None:
+            if event["event"] == "validated" and steps == 3:
+                signal.raise_signal(signal.SIGTERM)
+
+        loop.train(_recipe(4), [pack], folder, validate_every=steps, on_event=stop)
+        done = loop.train(_recipe(4), [pack], folder, resume=True, validate_every=100)
+        losses.append(done["history"][-1]["loss"])
+    assert 0.2 < losses[1] / losses[0] < 5
+
+
 def test_no_photographs_is_a_usage_error(tmp_path: Path):
     with pytest.raises(UsageError, match=r"index\.csv"):
         load_photos(tmp_path, "train", 32)
