@@ -37,11 +37,30 @@ class Thumbnail:
 
     rgb: (B, 3, h, w), sRGB-encoded, [0, 1]. mask: (B, 1, h, w), soft, [0, 1].
     full: size of the picture that it was made from.
+    closeup: the same of the mask's bounding box alone, for networks that look closer.
+    reference: (B, 3, h, w), another picture to harmonise towards, instead of the background.
     """
 
     rgb: Tensor
     mask: Tensor
     full: Size
+    closeup: Thumbnail | None = None
+    reference: Tensor | None = None
+
+
+class Source(Protocol):
+    """A picture's own pixels, for Transforms that must look at all of it before they apply."""
+
+    size: Size
+    box: Window
+
+    def read(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Colours (1, 3, h, w), sRGB-encoded, [0, 1], and mask (1, 1, h, w) of a window."""
+        ...
+
+    def scratch(self, *shape: int) -> Tensor:
+        """A float32 tensor to keep results in; in a temporary file where it is large."""
+        ...
 
 
 class Transform(Protocol):
@@ -49,6 +68,9 @@ class Transform(Protocol):
 
     @property
     def reach(self) -> Reach: ...
+
+    # Optional: def bind(self, source: Source) -> Transform. Where it exists, the engine calls
+    # it once before `apply`, and applies what it returns.
 
     def apply(self, rgb: Tensor, mask: Tensor, window: Window) -> Tensor:
         """Recolour the pixels of one window.

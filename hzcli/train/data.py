@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from hzcli.core.lut import identity_lut, lookup
 from hzcli.errors import UsageError
 from hzcli.train import recolour
 
@@ -154,6 +156,9 @@ def load_photos(folders: Path | Sequence[Path], split: str, edge: int, seed: int
 class Synthesis:
     """How composites are made; every number is a share or a spread.
 
+    oversample: composites are made this much larger and then reduced by area means, as
+    thumbnails of real composites are. table: recolour through 3D tables of so many nodes a
+    side, which costs less where pictures are large; 0 computes each pixel.
     transfers: share of colour transfers (the rest are retouches). same_source: share of
     transfers whose reference comes from a photograph of the same source. blobs: share of
     smooth random foregrounds. unions: share of several regions at once. vivid: how much
@@ -161,6 +166,8 @@ class Synthesis:
     """
 
     edge: int = 128
+    oversample: float = 1.0
+    table: int = 0
     transfers: float = 0.5
     same_source: float = 0.6
     blobs: float = 0.1
@@ -180,12 +187,20 @@ class Batch:
     kind: Tensor
     photo: Tensor
 
+    def shrink(self, edge: int) -> Batch:
+        """The batch at another size, by area means."""
+        if edge == self.composite.shape[-1]:
+            return self
+        small = [F.interpolate(t, size=(edge, edge), mode="area")
+                 for t in (self.composite, self.mask, self.truth)]  # fmt: skip
+        return replace(self, composite=small[0], mask=small[1], truth=small[2])
+
 
 class Composer:
     """Makes batches of composites from Photos on their device."""
 
     def __init__(self, photos: Photos, recipe: Synthesis, seed: int) -> None:
-        self.photos, self.recipe = photos, recipe
+        self.photos, self.recipe, self.seed = photos, recipe, seed
         self.device = photos.rgb.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         counts = torch.bincount(photos.source, minlength=len(photos.sources)).float()
@@ -207,8 +222,17 @@ class Composer:
     def _randn(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
-    def batch(self, size: int, edge: int | None = None) -> Batch:
-        """One batch of random composites, of `edge` pixels instead of the recipe's if given."""
+    def batch(self, size: int, edge: int | None = None, step: int | None = None) -> Batch:
+        """One batch of random composites.
+
+        Args:
+            size: how many.
+            edge: edge in pixels, instead of the recipe's.
+            step: with a step given, the batch depends on the seed and the step alone, so that
+                a resumed run sees what the uninterrupted one would have seen.
+        """
+        if step is not None:
+            self.generator.manual_seed(self.seed * 1_000_003 + step)
         photo = torch.multinomial(self.weights, size, replacement=True, generator=self.generator)
         return self.compose(photo, edge)
 
@@ -217,12 +241,13 @@ class Composer:
         p, r = self.photos, self.recipe
         rgb, labels = p.rgb[photo].float() / 255, p.labels[photo]
         mask = self._foreground(photo, labels)
-        truth, mask = self._crop(rgb, mask, edge or r.edge)
+        edge = edge or r.edge
+        truth, mask = self._crop(rgb, mask, round(edge * r.oversample))
         use = (self._rand(len(photo)) < r.jitter).nonzero().squeeze(1)
         if use.numel():
             strength = 0.6 * self._rand(len(use))
             truth[use] = recolour.retouch(truth[use], self.generator, strength).clamp(0, 1)
-        return self._composite(truth, mask, photo)
+        return self._composite(truth, mask, photo).shrink(edge)
 
     def compose_whole(self, photo: int, rgb: Tensor, labels: Tensor) -> Batch:
         """One composite of a photograph in its own size and shape.
@@ -250,13 +275,19 @@ class Composer:
         unite = self._rand(b, 1) < r.unions
         chosen |= extra & unite
         mask = chosen.gather(1, labels.flatten(1).long()).view(labels.shape).float()
-        noise = F.interpolate(
-            self._randn(b, 1, 4, 4), labels.shape[-2:], mode="bicubic", align_corners=False
-        )
-        level = torch.quantile(noise.flatten(1), 0.75, dim=1).view(-1, 1, 1, 1)
-        blob = ((noise - level) * 12 + 0.5).clamp(0, 1)
         use = (self._rand(b) < r.blobs) | (mask.mean((1, 2, 3)) > 0.8)
-        return torch.where(use.view(-1, 1, 1, 1), blob, mask)
+        at = use.nonzero().squeeze(1)
+        if at.numel():
+            mask[at] = self._blobs(len(at), labels.shape[-2:])
+        return mask
+
+    def _blobs(self, n: int, size: Sequence[int]) -> Tensor:
+        """Smooth random shapes that cover about a quarter, (n, 1, h, w)."""
+        coarse = self._randn(n, 1, 4, 4)
+        grow = partial(F.interpolate, mode="bicubic", align_corners=False)
+        # The level is taken where sorting is cheap.
+        level = torch.quantile(grow(coarse, (32, 32)).flatten(1), 0.75, dim=1)
+        return ((grow(coarse, tuple(size)) - level.view(-1, 1, 1, 1)) * 12 + 0.5).clamp(0, 1)
 
     def _crop(self, rgb: Tensor, mask: Tensor, e: int) -> tuple[Tensor, Tensor]:
         """Random crop (60 to 100 % a side, flipped half the time) to squares of edge pixels.
@@ -304,7 +335,9 @@ class Composer:
             source = recolour.sample_region(x, m, 512, self.generator)
             target = self._references(photo[at], source)
             which = torch.randint(4, (len(at),), generator=self.generator, device=self.device)
-            moved = recolour.transfer(x, source, target, which, self.generator)
+            moved = self._mapped(
+                x, lambda y: recolour.transfer(y, source, target, which, self.generator)
+            )
             # Most are whole, as the data sets' are; some stop short.
             whole = self._rand(len(at)) < 0.75
             part = torch.where(whole, 1.0, 0.4 + 0.6 * self._rand(len(at))).view(-1, 1, 1, 1)
@@ -322,8 +355,19 @@ class Composer:
         if at.numel():
             low, high = r.strength
             strength = recolour.log_uniform(len(at), low, high, self.generator, self.device)
-            out[at] = recolour.retouch(truth[at], self.generator, strength)
+            out[at] = self._mapped(
+                truth[at], lambda y: recolour.retouch(y, self.generator, strength)
+            )
         return out, kind
+
+    def _mapped(self, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """A change of colours (that looks at no neighbours) of each picture (B, 3, h, w)."""
+        n = self.recipe.table
+        if n == 0 or n**3 >= x[0, 0].numel():
+            return change(x)
+        colours = identity_lut(n, device=self.device).view(1, 3, n * n, n)
+        table = change(colours.expand(len(x), -1, -1, -1).contiguous())
+        return lookup(table.view(-1, 3, n, n, n), x)
 
     def _references(self, photo: Tensor, source: Tensor) -> Tensor:
         """(B, 3, N) colours of a region of another photograph for each picture.

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
@@ -42,21 +41,12 @@ def rate_at(step: int, recipe: Recipe) -> float:
     return recipe.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def shrink(batch: Batch, edge: int) -> Batch:
-    """The batch at another size, by area means."""
-    if edge == batch.composite.shape[-1]:
-        return batch
-    small = [F.interpolate(t, size=(edge, edge), mode="area")
-             for t in (batch.composite, batch.mask, batch.truth)]  # fmt: skip
-    return Batch(small[0], small[1], small[2], batch.kind, batch.photo)
-
-
 def predictions(model: HINet, batch: Batch, edge: int) -> tuple[Tensor, Tensor, Tensor, Batch]:
     """INR output, LUT output, table, and the batch at the decoding size."""
     h, w = batch.composite.shape[2:]
     thumb = Thumbnail(batch.composite, batch.mask, Size(h, w))
     transform, lut = model.predict_both(thumb)
-    batch = shrink(batch, edge)
+    batch = batch.shrink(edge)
     window = Window.whole(Size(edge, edge))
     inr = transform.apply(batch.composite, batch.mask, window)
     return inr, lut.apply(batch.composite, batch.mask, window), lut.lut, batch
@@ -72,7 +62,7 @@ def objective(model: HINet, batch: Batch, edge: int, local: bool = True) -> Tens
     else:
         h, w = batch.composite.shape[2:]
         table = model.predict_lut(Thumbnail(batch.composite, batch.mask, Size(h, w)))
-        batch = shrink(batch, edge)
+        batch = batch.shrink(edge)
         flat, lut = table.apply(batch.composite, batch.mask, WHOLE), table.lut
     before = foreground_mse(batch.composite, batch.truth, batch.mask)
     loss = balanced(foreground_mse(flat, batch.truth, batch.mask), before) + lut_range(lut)
@@ -116,6 +106,7 @@ def train(
     output: Path,
     *,
     resume: bool = False,
+    init: dict[str, Tensor] | None = None,
     minutes: float | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
@@ -124,7 +115,7 @@ def train(
 ) -> dict:
     """Train until the recipe's steps or the minutes are over; returns the last figures.
 
-    A resumed run keeps the recipe it began with.
+    A resumed run keeps the recipe it began with. `init` is a state dict to start from.
 
     Raises:
         UsageError: `output` holds a run already and `resume` is false, or the reverse.
@@ -141,6 +132,8 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = HINet(recipe.config).to(device).train()
+    if init is not None:
+        model.load_state_dict(init)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
@@ -155,7 +148,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         step, spent, history = state["step"], state["seconds"], state["history"]
     photos = load_photos(data, "train", recipe.cache).to(device)
-    composer = Composer(photos, recipe.synthesis, seed + step)
+    composer = Composer(photos, recipe.synthesis, seed)
     held = load_photos(data, "val", recipe.cache).to(device)
     judge = Composer(held, recipe.synthesis, VALIDATION_SEED)
     order = (held.first.diff() > 0).nonzero().squeeze(1)
@@ -178,7 +171,12 @@ def train(
             writer.writerows(history)
 
     ahead = itertools.count(step)
-    batches_ahead = Prefetch(lambda: composer.batch(recipe.batch, recipe.edge_at(next(ahead))))
+
+    def make() -> Batch:
+        at = next(ahead)
+        return composer.batch(recipe.batch, recipe.edge_at(at), step=at)
+
+    batches_ahead = Prefetch(make)
     running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
     try:
         while step < recipe.steps and not stop:
