@@ -24,8 +24,9 @@ from hzcli.core.window import Size, Window
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside
 from hzcli.models.hinet import HINet
-from hzcli.train.data import Batch, Composer, load_photos
+from hzcli.train.compose import Batch, Composer
 from hzcli.train.losses import balanced, foreground_mse, lut_range
+from hzcli.train.photos import load_photos
 from hzcli.train.prefetch import Prefetch
 from hzcli.train.recipes import Recipe
 

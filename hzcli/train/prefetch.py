@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from hzcli.train.data import Batch
+from hzcli.train.compose import Batch
 
 
 class Prefetch:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from hzcli.errors import UsageError
 from hzcli.models.hinet import HINetConfig
-from hzcli.train.data import Synthesis
+from hzcli.train.compose import Synthesis
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ Batched tensor operations on any device. Pictures are (B, 3, h, w), sRGB-encoded
 point samples of a region are (B, 3, N). Two families:
 
  - retouches, as an expert's edits of one photograph differ: exposure and white balance in
-   linear light; contrast, saturation, tone and channel curves on encoded values;
+   linear light; contrast, saturation, tone and channel curves on encoded values; and the light
+   of another hour;
  - colour transfers towards a region of another photograph, the four of iHarmony4 (Cong et al.,
    CVPR 2020, arXiv 1911.13239): mean and deviation in Lab (Reinhard 2001), covariance in RGB
    (Xiao and Ma 2006), iterative distribution transfer (Pitie 2007), histogram matching in
@@ -142,6 +143,26 @@ def retouch(x: Tensor, generator: torch.Generator, strength: Tensor) -> Tensor:
     black = 0.04 * normal(1) * gate(0.2)[:, None] + 0.02 * normal(3) * gate(0.1)[:, None]
     white = 1 - 0.07 * normal(1) * gate(0.2)[:, None] - 0.03 * normal(3) * gate(0.1)[:, None]
     return levels(y, black.clamp(-0.12, 0.12), white.clamp(0.8, 1.25))
+
+
+def hour(x: Tensor, generator: torch.Generator) -> Tensor:
+    """The same place at another hour of the day, one random hour a picture.
+
+    Night (one to three stops less light, bluer, less saturated), a low sun (warmer, a third of
+    a stop up or down) or noon (half a stop to one and a half more light, a little colder), as
+    the day-to-night part of iHarmony4 has them.
+    """
+    n, device = x.shape[0], x.device
+    u = torch.rand(n, 4, generator=generator, device=device)
+    night, low = u[:, 0] < 0.5, u[:, 0] > 0.75
+    stops = torch.where(
+        night, -1 - 2 * u[:, 1], torch.where(low, 0.67 * u[:, 1] - 0.33, 0.5 + u[:, 1])
+    )
+    # Blue against red, in stops of the ratio; positive is warmer.
+    warm = torch.where(night, -0.6 * u[:, 2], torch.where(low, 0.2 + 0.5 * u[:, 2], -0.2 * u[:, 2]))
+    gains = torch.stack([warm / 2, torch.zeros_like(warm), -warm / 2], 1).exp2()
+    grey = torch.where(night, 0.55 + 0.35 * u[:, 3], 0.85 + 0.3 * u[:, 3])
+    return saturation(exposure(x, stops, gains), grey)
 
 
 # --- colour transfers ----------------------------------------------------------------------

@@ -15,7 +15,8 @@ from torch import Tensor
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside, write_text
 from hzcli.train import recolour
-from hzcli.train.data import Composer, Synthesis, load_photos, read_pack
+from hzcli.train.compose import Composer, Synthesis
+from hzcli.train.photos import load_photos, read_pack
 
 TABLE_EDGE = 128  # pixels; the size at which regions and their colours are tabulated
 

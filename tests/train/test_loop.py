@@ -14,9 +14,10 @@ from hzcli import models
 from hzcli.errors import UsageError
 from hzcli.models.hinet import HINetConfig
 from hzcli.train import loop, recipes
-from hzcli.train.data import Composer, Synthesis, load_photos
+from hzcli.train.compose import Composer, Synthesis
 from hzcli.train.export import export
 from hzcli.train.losses import foreground_mse, lut_range, relative
+from hzcli.train.photos import load_photos
 
 SMALL = HINetConfig(channels=(8, 16, 32, 32), blocks=1, code=32, hyper=16, thumbnail=64)
 
@@ -86,7 +87,7 @@ def test_figures_after_a_resume_count_what_was_done(pack: Path, tmp_path: Path):
 
 
 def test_no_photographs_is_a_usage_error(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"index\.csv"):
+    with pytest.raises(UsageError, match="holds no photographs"):
         load_photos(tmp_path, "train", 32)
 
 

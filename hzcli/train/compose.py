@@ -1,155 +1,28 @@
-"""Photographs with candidate foregrounds, held in memory as bytes, and composites of them.
+"""Composites made on the fly: a photograph is the truth, its recoloured foreground the fault.
 
-A photo pack is a folder of tar shards with NAME.jpg (a photograph) and NAME.png (a label map
-of the same size: 0 nothing, 1..n candidate foregrounds), and an index.csv with the columns
-name, split, source, labels and shard. Shards may arrive one by one: those present are used.
+Batched tensor operations on the photographs' device.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from hzcli.core.lut import identity_lut, lookup
-from hzcli.errors import UsageError
 from hzcli.train import recolour
-
-REGION_POINTS = 192  # colours kept of each region, as references for transfers
+from hzcli.train.jpeg import resaved
+from hzcli.train.photos import Photos
 
 # How often a source is drawn (per cent): the diverse ones above their share of the pack.
 SOURCE_WEIGHTS = {
     "bsds": 18, "imagenet": 22, "ccp": 12, "labelme": 12, "davis": 6, "cars": 6,
     "human": 6, "camera": 8, "urban": 4, "clothing": 3, "grocery": 3,
 }  # fmt: skip
-
-
-@dataclass
-class Photos:
-    """Photographs and their regions as tensors on one device.
-
-    rgb: (N, 3, S, S) uint8, squashed to squares. labels: (N, 1, S, S) uint8. source: (N,).
-    regions: (R, 2) photo index and label. share: (R,) of the picture. salience: (R,) how far
-    the region's colours stand out, about 0..2. points: (R, 3, REGION_POINTS) uint8.
-    first: (N + 1,) where a photo's regions start in the tables.
-    """
-
-    names: list[str]
-    kinds: list[str]
-    sources: list[str]
-    rgb: Tensor
-    labels: Tensor
-    source: Tensor
-    regions: Tensor
-    share: Tensor
-    salience: Tensor
-    points: Tensor
-    first: Tensor
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def to(self, device: torch.device | str) -> Photos:
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
-
-
-def read_pack(
-    folder: Path, split: str, shards: str | None = None
-) -> list[tuple[str, str, str, bytes, bytes]]:
-    """(name, source, labels kind, JPEG bytes, label map bytes) of every photograph at hand.
-
-    Args:
-        folder: the pack. split: "train", "val" or "all".
-        shards: a glob pattern of tar files to look in instead of those the index names.
-    """
-    index = folder / "index.csv"
-    if not index.is_file():
-        raise UsageError(f"{folder} has no index.csv", "give the folder of a photo pack")
-    with index.open(newline="") as f:
-        rows = {r["name"]: r for r in csv.DictReader(f) if split in ("all", r["split"])}
-    found = []
-    files = (
-        sorted(folder.glob(shards))
-        if shards
-        else sorted(folder / s for s in {r["shard"] for r in rows.values()})
-    )
-    for shard in files:
-        if not shard.is_file():
-            continue
-        parts: dict[str, dict[str, bytes]] = {}
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                stem, _, ext = Path(member.name).name.rpartition(".")
-                if stem in rows and ext in ("jpg", "png"):
-                    parts.setdefault(stem, {})[ext] = tar.extractfile(member).read()  # type: ignore[union-attr]
-        for name, p in parts.items():
-            if len(p) == 2:
-                row = rows[name]
-                found.append((name, name.split("-")[0], row["labels"], p["jpg"], p["png"]))
-    if not found:
-        raise UsageError(f"{folder} holds no photographs of the {split!r} split")
-    return found
-
-
-def load_photos(folders: Path | Sequence[Path], split: str, edge: int, seed: int = 0) -> Photos:
-    """Decode one pack or several into squares of `edge` pixels and tabulate their regions."""
-    rng = np.random.default_rng(seed)
-    folders = [folders] if isinstance(folders, Path) else folders
-    rows = [row for folder in folders for row in read_pack(folder, split)]
-    rgb = np.empty((len(rows), 3, edge, edge), np.uint8)
-    labels = np.empty((len(rows), 1, edge, edge), np.uint8)
-    regions, shares, salience, points, first = [], [], [], [], [0]
-    for i, (_, _, _, jpg, png) in enumerate(rows):
-        picture = Image.open(io.BytesIO(jpg)).convert("RGB")
-        picture = picture.resize((edge, edge), Image.Resampling.BILINEAR)
-        label = Image.open(io.BytesIO(png)).resize((edge, edge), Image.Resampling.NEAREST)
-        pixels = np.asarray(picture)
-        rgb[i] = pixels.transpose(2, 0, 1)
-        labels[i, 0] = np.asarray(label)
-        small, ids = (
-            pixels[::2, ::2].reshape(-1, 3).astype(np.float32),
-            labels[i, 0, ::2, ::2].ravel(),
-        )
-        lab = recolour.rgb_to_lab(torch.from_numpy(small.T[None] / 255)).numpy()[0]
-        for k in np.unique(ids[ids > 0]):
-            inside = ids == k
-            share = float(inside.mean())
-            if share < 0.004 or share > 0.85:
-                continue
-            mean_in, mean_out = lab[:, inside].mean(1), lab[:, ~inside].mean(1)
-            chroma = np.hypot(lab[1, inside], lab[2, inside]).mean()
-            apart = np.linalg.norm(mean_in - mean_out)
-            regions.append((i, int(k)))
-            shares.append(share)
-            salience.append(chroma / 40 + apart / 60)
-            pick = rng.integers(0, int(inside.sum()), REGION_POINTS)
-            points.append(small[inside][pick].T.astype(np.uint8))
-        first.append(len(regions))
-    sources = sorted({r[1] for r in rows})
-    return Photos(
-        names=[r[0] for r in rows],
-        kinds=[r[2] for r in rows],
-        sources=sources,
-        rgb=torch.from_numpy(rgb),
-        labels=torch.from_numpy(labels),
-        source=torch.tensor([sources.index(r[1]) for r in rows]),
-        regions=torch.tensor(regions, dtype=torch.long),
-        share=torch.tensor(shares),
-        salience=torch.tensor(salience),
-        points=torch.from_numpy(np.stack(points)),
-        first=torch.tensor(first),
-    )
 
 
 @dataclass(frozen=True)
@@ -159,7 +32,8 @@ class Synthesis:
     oversample: composites are made this much larger and then reduced by area means, as
     thumbnails of real composites are. table: recolour through 3D tables of so many nodes a
     side, which costs less where pictures are large; 0 computes each pixel.
-    transfers: share of colour transfers (the rest are retouches). same_source: share of
+    transfers: share of colour transfers. hours: share of changed times of day (the rest are
+    retouches). jpeg: share of composites that are saved as JPEG once more. same_source: share of
     transfers whose reference comes from a photograph of the same source. blobs: share of
     smooth random foregrounds. unions: share of several regions at once. vivid: how much
     salient regions are preferred (0 not at all).
@@ -169,6 +43,8 @@ class Synthesis:
     oversample: float = 1.0
     table: int = 0
     transfers: float = 0.5
+    hours: float = 0.0
+    jpeg: float = 0.0
     same_source: float = 0.6
     blobs: float = 0.1
     unions: float = 0.35
@@ -177,9 +53,13 @@ class Synthesis:
     strength: tuple[float, float] = (0.7, 2.3)
 
 
+KINDS = (*recolour.TRANSFERS, "retouch", "hour", "given")
+RETOUCH, HOUR, GIVEN = 4, 5, 6
+
+
 @dataclass
 class Batch:
-    """Composite, mask and truth: (B, 3|1|3, S, S), [0, 1]. kind: (B,) 0..3 transfer, 4 retouch."""
+    """Composite, mask and truth: (B, 3|1|3, S, S), [0, 1]. kind: (B,), see KINDS."""
 
     composite: Tensor
     mask: Tensor
@@ -262,7 +142,13 @@ class Composer:
     def _composite(self, truth: Tensor, mask: Tensor, photo: Tensor) -> Batch:
         changed, kind = self._recolour(truth, mask, photo)
         changed = (changed.clamp(0, 1) * 255).round() / 255
-        return Batch(truth + mask * (changed - truth), mask, truth, kind, photo)
+        composite = truth + mask * (changed - truth)
+        if self.recipe.jpeg:
+            at = (self._rand(len(photo)) < self.recipe.jpeg).nonzero().squeeze(1)
+            if at.numel():
+                quality = 75 + 23 * self._rand(len(at))
+                composite[at] = resaved(composite[at], quality.round())
+        return Batch(composite, mask, truth, kind, photo)
 
     def _foreground(self, photo: Tensor, labels: Tensor) -> Tensor:
         """Soft masks (B, 1, S, S) from labels, unions of labels and smooth blobs."""
@@ -328,8 +214,9 @@ class Composer:
         """Recoloured pictures and the kind of each; implausible transfers become retouches."""
         r, b = self.recipe, truth.shape[0]
         out = truth.clone()
-        kind = torch.full((b,), 4, device=self.device)
-        at = (self._rand(b) < r.transfers).nonzero().squeeze(1)
+        kind = torch.full((b,), RETOUCH, device=self.device)
+        toss = self._rand(b)
+        at = (toss < r.transfers).nonzero().squeeze(1)
         if at.numel():
             x, m = truth[at], mask[at]
             source = recolour.sample_region(x, m, 512, self.generator)
@@ -351,7 +238,11 @@ class Composer:
             good = (clipped < 0.1) & (change.sqrt() < 0.25)
             out[at[good]] = moved[good]
             kind[at[good]] = which[good]
-        at = (kind == 4).nonzero().squeeze(1)
+        at = (toss > 1 - r.hours).nonzero().squeeze(1)
+        if at.numel():
+            kind[at] = HOUR
+            out[at] = self._mapped(truth[at], lambda y: recolour.hour(y, self.generator))
+        at = (kind == RETOUCH).nonzero().squeeze(1)
         if at.numel():
             low, high = r.strength
             strength = recolour.log_uniform(len(at), low, high, self.generator, self.device)

@@ -1,0 +1,91 @@
+"""Composites: repeatable, reduced like real ones, recoloured through tables, saved as JPEG."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from hzcli.train import recolour
+from hzcli.train.compose import HOUR, Composer, Synthesis
+from hzcli.train.jpeg import resaved
+from hzcli.train.photos import Photos, load_photos
+
+
+@pytest.fixture(scope="module")
+def photos(pack: Path) -> Photos:
+    return load_photos(pack, "train", 72)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(photos: Photos):
+    """So that a resumed run goes on with what it would have seen."""
+    one, two = (Composer(photos, Synthesis(edge=32), 5) for _ in range(2))
+    one.batch(4, step=0)
+    assert torch.equal(one.batch(4, step=1).composite, two.batch(4, step=1).composite)
+    assert not torch.equal(one.batch(4, step=2).composite, two.batch(4, step=3).composite)
+
+
+def test_oversampled_composites_are_area_means_of_larger_ones(photos: Photos):
+    recipe = Synthesis(edge=24, oversample=2.0)
+    small = Composer(photos, recipe, 3).batch(6, step=0)
+    large = Composer(photos, replace(recipe, edge=48, oversample=1.0), 3).batch(6, step=0)
+    for name in ("composite", "mask", "truth"):
+        wanted = F.avg_pool2d(getattr(large, name), 2)
+        assert torch.allclose(getattr(small, name), wanted, atol=1e-6)
+
+
+def test_recolouring_through_a_table_is_nearly_the_same(photos: Photos):
+    recipe = Synthesis(edge=80, jitter=0.0)
+    exact = Composer(photos, recipe, 4).batch(24, step=0)
+    table = Composer(photos, replace(recipe, table=17), 4).batch(24, step=0)
+    assert torch.equal(exact.kind, table.kind)
+    error = (exact.composite - table.composite).abs()
+    assert 0 < float(error.mean()) * 255 < 0.5
+
+
+def test_shares_are_kept(photos: Photos):
+    composer = Composer(photos, Synthesis(edge=16, transfers=0.0, hours=0.4), 1)
+    kind = torch.cat([composer.batch(100).kind for _ in range(5)])
+    assert float((kind == HOUR).float().mean()) == pytest.approx(0.4, abs=0.07)
+
+
+def test_an_hour_is_an_exposure_and_a_saturation():
+    """On greys the saturation does nothing and the gains are what the light ratio says."""
+    grey = torch.full((64, 3, 2, 2), 0.4)
+    out = recolour.to_linear(recolour.hour(grey, torch.Generator().manual_seed(0)))
+    ratio = out[:, 1, 0, 0] / recolour.to_linear(torch.tensor(0.4))
+    stops = ratio.log2()
+    assert (stops > -3.2).all() and (stops < 1.7).all()
+    assert ((stops < -0.8).float().mean() - 0.5).abs() < 0.2  # half of them are nights
+    warm = (out[:, 0, 0, 0] / out[:, 2, 0, 0]).log2()
+    assert (warm[stops < -0.9] <= 0.05).all()
+
+
+@pytest.mark.parametrize("quality", [50, 75, 92])
+@pytest.mark.parametrize("halved", [True, False])
+def test_jpeg_against_pillow(quality: int, halved: bool):
+    y, x = np.mgrid[:56, :90]
+    rgb = np.stack([128 + 90 * np.sin(x / 9), 2 * x + y / 2, 128 + 80 * np.cos((x + y) / 13)], -1)
+    codes = rgb.clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(codes).save(file, "JPEG", quality=quality, subsampling=2 if halved else 0)
+    wanted = np.asarray(Image.open(file)).astype(int)
+    tensor = torch.from_numpy(codes).permute(2, 0, 1)[None].float() / 255
+    out = (resaved(tensor, torch.tensor([float(quality)]), halved)[0] * 255).permute(1, 2, 0)
+    error = np.abs(out.numpy() - wanted).mean()
+    harm = np.abs(codes.astype(int) - wanted).mean()
+    assert error < 0.8 and error < 0.7 * harm
+
+
+def test_only_the_stated_share_is_saved_as_jpeg(photos: Photos):
+    recipe = Synthesis(edge=32, transfers=0.0, strength=(1e-6, 2e-6), jitter=0.0)
+    plain = Composer(photos, recipe, 2).batch(64, step=0)
+    saved = Composer(photos, replace(recipe, jpeg=0.5), 2).batch(64, step=0)
+    changed = (plain.composite != saved.composite).flatten(1).any(1).float().mean()
+    assert 0.3 < float(changed) < 0.7
