@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from hzcli.train import recolour
-from hzcli.train.compose import HOUR, Composer, Synthesis
+from hzcli.train.compose import HOUR, RETOUCH, Composer, Synthesis
 from hzcli.train.jpeg import resaved
 from hzcli.train.photos import Photos, load_photos
 
@@ -41,11 +41,13 @@ def test_oversampled_composites_are_area_means_of_larger_ones(photos: Photos):
 
 
 def test_recolouring_through_a_table_is_nearly_the_same(photos: Photos):
-    recipe = Synthesis(edge=80, jitter=0.0)
+    recipe = Synthesis(edge=80, jitter=0.0, transfers=1.0)
     exact = Composer(photos, recipe, 4).batch(24, step=0)
     table = Composer(photos, replace(recipe, table=17), 4).batch(24, step=0)
-    assert torch.equal(exact.kind, table.kind)
-    error = (exact.composite - table.composite).abs()
+    # What is just plausible one way may be just implausible the other.
+    same = (exact.kind == table.kind) & (exact.kind < RETOUCH)
+    assert float(same.float().mean()) > 0.6
+    error = (exact.composite - table.composite)[same].abs()
     assert 0 < float(error.mean()) * 255 < 0.5
 
 
