@@ -122,7 +122,8 @@ class Composer:
         rgb, labels = p.rgb[photo].float() / 255, p.labels[photo]
         mask = self._foreground(photo, labels)
         edge = edge or r.edge
-        truth, mask = self._crop(rgb, mask, round(edge * r.oversample))
+        cut = self.cropped(torch.cat([rgb, mask], 1), round(edge * r.oversample))
+        truth, mask = cut[:, :3], cut[:, 3:]
         use = (self._rand(len(photo)) < r.jitter).nonzero().squeeze(1)
         if use.numel():
             strength = 0.6 * self._rand(len(use))
@@ -175,32 +176,34 @@ class Composer:
         level = torch.quantile(grow(coarse, (32, 32)).flatten(1), 0.75, dim=1)
         return ((grow(coarse, tuple(size)) - level.view(-1, 1, 1, 1)) * 12 + 0.5).clamp(0, 1)
 
-    def _crop(self, rgb: Tensor, mask: Tensor, e: int) -> tuple[Tensor, Tensor]:
-        """Random crop (60 to 100 % a side, flipped half the time) to squares of edge pixels.
+    def cropped(self, pixels: Tensor, e: int) -> Tensor:
+        """Random crop (60 to 100 % a side, flipped half the time) to squares of e pixels.
 
         A crop that loses the foreground or the background is replaced by the whole picture.
+
+        Args:
+            pixels: (B, C, h, w), the last channel being the mask.
         """
-        b = rgb.shape[0]
+        b = pixels.shape[0]
         scale = 1 - 0.4 * self._rand(b) ** 1.5
         ratio = (0.12 * self._randn(b)).exp()
         sy, sx = (scale * ratio).clamp(0.5, 1), (scale / ratio).clamp(0.5, 1)
         ty = (self._rand(b) * 2 - 1) * (1 - sy)
         tx = (self._rand(b) * 2 - 1) * (1 - sx)
         flip = torch.where(self._rand(b) < 0.5, 1.0, -1.0)
-        both = torch.cat([rgb, mask], 1)
 
         def cut(sy: Tensor, sx: Tensor, ty: Tensor, tx: Tensor, which: Tensor) -> Tensor:
             theta = torch.zeros(len(sy), 2, 3, device=self.device)
             theta[:, 0, 0], theta[:, 0, 2] = sx * flip[which], tx
             theta[:, 1, 1], theta[:, 1, 2] = sy, ty
-            grid = F.affine_grid(theta, [len(sy), 4, e, e], align_corners=False)
+            grid = F.affine_grid(theta, [len(sy), pixels.shape[1], e, e], align_corners=False)
             return F.grid_sample(
-                both[which], grid, mode="bilinear", padding_mode="border", align_corners=False
+                pixels[which], grid, mode="bilinear", padding_mode="border", align_corners=False
             )
 
         every = torch.arange(b, device=self.device)
         out = cut(sy, sx, ty, tx, every)
-        share = out[:, 3].mean((1, 2))
+        share = out[:, -1].mean((1, 2))
         bad = ((share < 0.01) | (share > 0.8)).nonzero().squeeze(1)
         if bad.numel():
             one, zero = (
@@ -208,7 +211,7 @@ class Composer:
                 torch.zeros(len(bad), device=self.device),
             )
             out[bad] = cut(one, one, zero, zero, bad)
-        return out[:, :3], out[:, 3:]
+        return out
 
     def _recolour(self, truth: Tensor, mask: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
         """Recoloured pictures and the kind of each; implausible transfers become retouches."""

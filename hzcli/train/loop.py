@@ -15,84 +15,81 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hzcli.core.transform import Thumbnail
-from hzcli.core.window import Size, Window
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside
-from hzcli.models.hinet import HINet
-from hzcli.train.compose import Batch, Composer
-from hzcli.train.losses import balanced, foreground_mse, lut_range
-from hzcli.train.photos import load_photos
+from hzcli.train.adversary import Adversary
+from hzcli.train.compose import GIVEN, RETOUCH, Batch
+from hzcli.train.losses import foreground_mse
+from hzcli.train.objectives import OBJECTIVES, Stage, predictions
+from hzcli.train.pairs import Mixture
 from hzcli.train.prefetch import Prefetch
-from hzcli.train.recipes import Recipe
+from hzcli.train.recipes import Recipe, build
 
 VALIDATION_SEED = 20_231
-WHOLE = Window.whole(Size(1, 1))  # for Transforms that do not look at it
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then half a cosine down to 2 % of the peak."""
+    """Linear warm-up, then the recipe's schedule."""
     if step < recipe.warmup:
         return recipe.rate * (step + 1) / recipe.warmup
     done = min(1.0, (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup))
-    return recipe.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+    half_cosine = 0.5 * (1 + math.cos(math.pi * done))
+    if not isinstance(recipe.schedule, str):
+        return recipe.rate * [factor for start, factor in recipe.schedule if done >= start][-1]
+    factor = {
+        "cosine": 0.02 + 0.98 * half_cosine,
+        "cosine0": half_cosine,
+        "constant": 1.0,
+        "linear": min(1.0, 2 * (1 - done)),
+    }[recipe.schedule]
+    return recipe.rate * factor
 
 
-def predictions(model: HINet, batch: Batch, edge: int) -> tuple[Tensor, Tensor, Tensor, Batch]:
-    """INR output, LUT output, table, and the batch at the decoding size."""
-    h, w = batch.composite.shape[2:]
-    thumb = Thumbnail(batch.composite, batch.mask, Size(h, w))
-    transform, lut = model.predict_both(thumb)
-    batch = batch.shrink(edge)
-    window = Window.whole(Size(edge, edge))
-    inr = transform.apply(batch.composite, batch.mask, window)
-    return inr, lut.apply(batch.composite, batch.mask, window), lut.lut, batch
-
-
-def objective(model: HINet, batch: Batch, edge: int, local: bool = True) -> Tensor:
-    """The modern loss: both heads' foreground error, and the LUT's range penalty.
-
-    With `local` false the LUT head is trained alone.
-    """
-    if local:
-        inr, flat, lut, batch = predictions(model, batch, edge)
-    else:
-        h, w = batch.composite.shape[2:]
-        table = model.predict_lut(Thumbnail(batch.composite, batch.mask, Size(h, w)))
-        batch = batch.shrink(edge)
-        flat, lut = table.apply(batch.composite, batch.mask, WHOLE), table.lut
-    before = foreground_mse(batch.composite, batch.truth, batch.mask)
-    loss = balanced(foreground_mse(flat, batch.truth, batch.mask), before) + lut_range(lut)
-    if local:
-        loss = 0.5 * loss + balanced(foreground_mse(inr, batch.truth, batch.mask), before)
-    return loss
+def optimizer_of(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Adam or AdamW; weight decay for matrices alone in our own recipes, for all in others."""
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=recipe.rate, betas=recipe.betas,
+                                weight_decay=recipe.weight_decay)  # fmt: skip
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    decay = recipe.weight_decay if recipe.objective != "modern" else 0.0
+    return torch.optim.AdamW(
+        [{"params": matrices}, {"params": rest, "weight_decay": decay}],
+        lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay,
+    )  # fmt: skip
 
 
 @torch.inference_mode()
-def validate(model: HINet, batches: list[Batch]) -> dict[str, float]:
-    """Mean fMSE relative to doing nothing, for both heads and by kind of recolouring."""
+def validate(model: Any, batches: list[Batch], edge: int) -> dict[str, float]:
+    """Mean fMSE relative to doing nothing: of all, of the model's table alone if it has one,
+    and by kind of recolouring; and the share of pictures made worse."""
     model.eval()
     before, after, flat, kinds = [], [], [], []
     for batch in batches:
-        inr, lut, _, b = predictions(model, batch, batch.composite.shape[-1])
+        stage = Stage(edge, batch.composite.shape[-1])
+        out, table, _, b = predictions(model, batch, stage)
+        assert out is not None
         before.append(foreground_mse(b.composite, b.truth, b.mask))
-        after.append(foreground_mse(inr.clamp(0, 1), b.truth, b.mask))
-        flat.append(foreground_mse(lut.clamp(0, 1), b.truth, b.mask))
+        after.append(foreground_mse(out.clamp(0, 1), b.truth, b.mask))
+        if table is not None:
+            flat.append(foreground_mse(table.clamp(0, 1), b.truth, b.mask))
         kinds.append(b.kind)
     model.train()
-    x, y, z, k = (torch.cat(v) for v in (before, after, flat, kinds))
-    retouch = k == 4
-    return {
-        "ratio": float(y.mean() / x.mean()),
-        "lut": float(z.mean() / x.mean()),
-        "retouch": float(y[retouch].mean() / x[retouch].mean()),
-        "transfer": float(y[~retouch].mean() / x[~retouch].mean()),
-        "worse": float((y > x).float().mean()),
-    }
+    x, y, kind = (torch.cat(v) for v in (before, after, kinds))
+    figures = {"ratio": float(y.mean() / x.mean())}
+    if flat:
+        figures["lut"] = float(torch.cat(flat).mean() / x.mean())
+    groups = {"retouch": kind == RETOUCH, "transfer": kind < RETOUCH, "given": kind == GIVEN}
+    for name, group in groups.items():
+        if group.any():
+            figures[name] = float(y[group].mean() / x[group].mean())
+    figures["worse"] = float((y > x).float().mean())
+    return figures
 
 
 def save(path: Path, state: dict) -> None:
@@ -131,30 +128,27 @@ def train(
         state = torch.load(place, map_location=device, weights_only=True)
         recipe = Recipe.from_dict(state["recipe"])
     output.mkdir(parents=True, exist_ok=True)
+    device = torch.device(device)
     torch.manual_seed(seed)
-    model = HINet(recipe.config).to(device).train()
+    model = build(recipe).to(device).train()
     if init is not None:
         model.load_state_dict(init)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay,
-    )  # fmt: skip
+    optimizer = optimizer_of(recipe, model)
+    adversary = Adversary(recipe.adversary, device) if recipe.adversary else None
     step, spent, history = 0, 0.0, []
     if state is not None:
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
+        if adversary:
+            adversary.load_state_dict(state["adversary"])
         step, spent, history = state["step"], state["seconds"], state["history"]
-    photos = load_photos(data, "train", recipe.cache).to(device)
-    composer = Composer(photos, recipe.synthesis, seed)
-    held = load_photos(data, "val", recipe.cache).to(device)
-    judge = Composer(held, recipe.synthesis, VALIDATION_SEED)
-    order = (held.first.diff() > 0).nonzero().squeeze(1)
-    batches = [judge.compose(part) for part in order.split(32)]
-    on_event({"event": "data", "photos": len(photos), "held": len(order)})
+    mixture = Mixture.load(data, "train", recipe, device, seed)
+    judge = Mixture.load(data, "val", recipe, device, VALIDATION_SEED)
+    edge = recipe.stages[-1][1]
+    batches = judge.fixed(round(edge * max(1.0, recipe.picture)))
+    on_event({"event": "data", **mixture.counts(), "held": sum(len(b.kind) for b in batches)})
 
     stop = []
     previous = signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
@@ -164,20 +158,30 @@ def train(
             "model": model.state_dict(), "ema": ema.state_dict(),
             "optimizer": optimizer.state_dict(), "step": step, "seed": seed,
             "seconds": spent + time.monotonic() - started, "history": history,
-            "recipe": recipe.as_dict(), "data": photos.sources, "device": str(device),
+            "recipe": recipe.as_dict(), "data": mixture.sources, "device": str(device),
+            "adversary": adversary.state_dict() if adversary else None,
         })  # fmt: skip
         with beside(output / "history.csv") as part, part.open("w", newline="") as f:
             writer = csv.DictWriter(f, list(history[0]) if history else ["step"])
             writer.writeheader()
             writer.writerows(history)
 
+    def stage_at(at: int) -> Stage:
+        edge = recipe.edge_at(at)
+        return Stage(edge, round(edge * recipe.picture), round(edge * recipe.crop),
+                     at >= recipe.local_from * recipe.steps)  # fmt: skip
+
     ahead = itertools.count(step)
 
     def make() -> Batch:
         at = next(ahead)
-        return composer.batch(recipe.batch, recipe.edge_at(at), step=at)
+        stage = stage_at(at)
+        return mixture.batch(recipe.batch, max(stage.edge, stage.picture), at)
 
     batches_ahead = Prefetch(make)
+    objective = OBJECTIVES[recipe.objective]
+    # Half the memory traffic where the hardware multiplies bf16; sums and colours stay float32.
+    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
     try:
         while step < recipe.steps and not stop:
@@ -188,12 +192,18 @@ def train(
             begun = time.monotonic()
             batch = batches_ahead.next()
             waiting += time.monotonic() - begun
-            local = step >= recipe.local_from * recipe.steps
-            loss = objective(model, batch, batch.composite.shape[-1] // 2, local)
+            with half:
+                loss = objective(model, batch, stage_at(step))
+            total = loss.total
+            if adversary and loss.fake is not None:
+                total = total + adversary.fooled(loss.fake)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            total.backward()
+            if recipe.clip:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
+            if adversary and loss.fake is not None and loss.real is not None:
+                adversary.learn(loss.real, loss.fake)
             step += 1
             # A young average follows faster, so that it forgets the start.
             keep = min(recipe.ema, (1 + step) / (10 + step))
@@ -205,11 +215,11 @@ def train(
                         a.lerp_(b, 1 - keep)
                     else:
                         a.copy_(b)
-            running += float(loss.detach())
+            running += float(total.detach())
             counted += 1
             if step % validate_every == 0 or step == recipe.steps:
                 elapsed = time.monotonic() - since
-                figures = validate(ema, batches)
+                figures = validate(ema, batches, edge)
                 row = {
                     "step": step, "minutes": round((spent + time.monotonic() - started) / 60, 2),
                     "loss": running / counted, **figures,

@@ -18,6 +18,32 @@ def foreground_mse(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     return error / (3 * mask.sum((1, 2, 3)).clamp_min(LEAST_AREA))
 
 
+def foreground_normalised(prediction: Tensor, truth: Tensor, mask: Tensor, least: float) -> Tensor:
+    """Squared error over the whole picture by three times the foreground's area, (B,).
+
+    As iDIH, CDTNet, AICT, HDNet and HINet have it: the numerator is not masked, and an area
+    below `least` pixels counts as `least` (A_min).
+    """
+    error = (prediction - truth).square().sum((1, 2, 3))
+    return error / (3 * mask.sum((1, 2, 3)).clamp_min(least))
+
+
+def relative_l1(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """S2CRNet's eq. 5: absolute error inside the mask by the mask's area, summed over the
+    channels, a mean over pictures. An empty mask counts as one pixel."""
+    error = ((prediction - truth).abs() * mask).sum((1, 2, 3))
+    return (error / mask.sum((1, 2, 3)).clamp_min(1)).mean()
+
+
+def violations(lut: Tensor) -> Tensor:
+    """HINet's L_reg: mean square of the entries below 0, and of the excess of those above 1,
+    each over the entries concerned."""
+    low, high = lut[lut < 0], lut[lut > 1] - 1
+    return sum(  # type: ignore[return-value]
+        (part.square().mean() for part in (low, high) if part.numel()), lut.new_zeros(())
+    )
+
+
 def relative(error: Tensor, before: Tensor, floor: float = 0.01) -> Tensor:
     """Each picture's error relative to doing nothing, as a mean.
 

@@ -1,52 +1,80 @@
-"""Recipes: everything that makes a training run what it is, one function each."""
+"""Recipes: everything that makes a training run what it is, one function each.
+
+NAME is our own for a model, `modern`: compact network, better readings, residual outputs that
+start at the identity, balanced loss, warm-up and cosine, averaged weights. NAME-paper is the
+published recipe: network as published, its losses, constants and schedule, its crops.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
+from hzcli import catalog
 from hzcli.errors import UsageError
-from hzcli.models.hinet import HINetConfig
 from hzcli.train.compose import Synthesis
+
+# Model to the names of its class and of its configuration's, in the module of its card.
+CLASSES = {
+    "hinet": "HINet", "cdtnet": "CDTNet", "s2crnet": "S2CRNet", "aict": "AICT",
+    "hdnet": "HDNet", "pctnet": "PCTNet",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run: network, data, schedule.
+    """A run: network, data, loss, schedule.
 
-    steps: length of the cosine schedule, whatever time it takes. stages: (share of the steps,
-    thumbnail edge from there on), as small pictures teach the first lessons cheaper; the
-    predicted function is supervised at half that edge. local_from: share of the steps after
-    which the INR decoder is trained too (before, the LUT head alone). cache: edge of the
+    model: id of the catalogue. published: a name of `models.published` instead of a config.
+    objective: a name of `objectives.OBJECTIVES`. adversary: weight of an LSGAN discriminator.
+    steps: length of the schedule, whatever time it takes. schedule: "cosine" (down to 2 % of
+    the rate), "cosine0" (to nothing), "constant", or steps as ((share of the run, factor), ..);
+    "linear" keeps the rate for half of the run and takes it to 0 in the other.
+    stages: (share of the steps, thumbnail edge from there on), as small pictures teach the
+    first lessons cheaper. picture: edge at which the loss is taken, in thumbnails. crop: window
+    decoded of it, in thumbnails; 0: all. local_from: share of the steps after which position-
+    dependent parts are trained too (before, a table alone, where the model has one).
+    given: share of given composites in a batch, where the data have them. cache: edge of the
     photographs kept in memory.
     """
 
     name: str
-    config: HINetConfig
+    model: str
+    config: Any
     synthesis: Synthesis
     steps: int
+    published: str = ""
+    objective: str = "modern"
+    adversary: float = 0.0
     batch: int = 32
     rate: float = 1.5e-3
     warmup: int = 200
+    schedule: str | tuple[tuple[float, float], ...] = "cosine"
+    optimizer: str = "adamw"
+    betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.02
     clip: float = 1.0
     ema: float = 0.998
-    stages: tuple[tuple[float, int], ...] = ((0.0, 96), (0.955, 160))
-    local_from: float = 0.5
-    cache: int = 176
+    stages: tuple[tuple[float, int], ...] = ((0.0, 128), (0.7, 192))
+    picture: float = 0.5
+    crop: float = 0.0
+    local_from: float = 0.0
+    given: float = 0.6
+    cache: int = 320
 
     @classmethod
-    def from_dict(cls, stored: dict) -> Recipe:
-        """The recipe behind `as_dict`'s answer."""
-        synthesis = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in stored["synthesis"].items()
-        }
-        rest = {k: v for k, v in stored.items() if k in {f.name for f in fields(cls)}}
+    def from_dict(cls, stored: dict[str, Any]) -> Recipe:
+        """The recipe behind `as_dict`'s answer; fields it lacks keep their defaults."""
+        known = {k: v for k, v in stored.items() if k in {f.name for f in fields(cls)}}
+        model = known.setdefault("model", "hinet")
+        config = known["config"]
         return cls(
             **{
-                **rest,
-                "config": HINetConfig.from_dict(stored["config"]),
-                "synthesis": Synthesis(**synthesis),
-                "stages": tuple((start, edge) for start, edge in stored["stages"]),
+                **{k: _tuples(v) if isinstance(v, list) else v for k, v in known.items()},
+                "config": None if config is None else config_class(model)(**_fields(config)),
+                "synthesis": Synthesis(**_fields(stored["synthesis"])),
             }
         )
 
@@ -54,16 +82,141 @@ class Recipe:
         """Thumbnail edge at a step."""
         return [edge for start, edge in self.stages if step >= start * self.steps][-1]
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _fields(stored: dict[str, Any]) -> dict[str, Any]:
+    return {k: _tuples(v) if isinstance(v, list) else v for k, v in stored.items()}
+
+
+def _module(model: str) -> Any:
+    card = catalog.card(model)
+    assert card is not None, model
+    return importlib.import_module(card.module)
+
+
+def config_class(model: str) -> Any:
+    """The class of a model's configurations."""
+    return getattr(_module(model), f"{CLASSES[model]}Config")
+
+
+def build(recipe: Recipe) -> Any:
+    """The recipe's network with its start values, ready to train."""
+    if recipe.published:
+        return _module(recipe.model).published(recipe.published).requires_grad_(True)
+    return getattr(_module(recipe.model), CLASSES[recipe.model])(recipe.config)
+
+
+# --- Our own ---------------------------------------------------------------------------------
+
+COMPOSITES = Synthesis(oversample=1.5, table=17)
+
+
+def _modern(model: str, **numbers: Any) -> Recipe:
+    plan: dict[str, Any] = {"steps": 12_000, **numbers}
+    return Recipe(model, model, config_class(model).compact(), COMPOSITES, **plan)
+
+
 def hinet() -> Recipe:
-    """Compact HINet, trained in an hour or two on two CPU cores."""
-    return Recipe("hinet", HINetConfig.compact(), Synthesis(edge=128), steps=7_600)
+    """Compact HINet: the table first, the INR decoder at the end."""
+    return _modern("hinet", local_from=0.85)
 
 
-RECIPES = {"hinet": hinet}
+def cdtnet() -> Recipe:
+    """Compact CDTNet, all three branches at once."""
+    return _modern("cdtnet", picture=1.0)
+
+
+def s2crnet() -> Recipe:
+    """Compact S2CRNet with free end points."""
+    return _modern("s2crnet")
+
+
+def aict() -> Recipe:
+    """Compact AICT."""
+    return _modern("aict")
+
+
+def hdnet() -> Recipe:
+    """HDNet-lite, at its thumbnail's size."""
+    return _modern("hdnet", picture=1.0)
+
+
+def pctnet() -> Recipe:
+    """Compact PCT-Net."""
+    return _modern("pctnet")
+
+
+# --- The papers' -----------------------------------------------------------------------------
+
+# What iHarmony4's loaders do: no recolouring of their own where composites are given.
+AS_GIVEN = Synthesis(edge=256, jitter=0.0)
+IHARMONY_EPOCH = 65_742  # training pictures of iHarmony4; the papers count in epochs
+
+
+def _steps(epochs: int, batch: int) -> int:
+    return epochs * (IHARMONY_EPOCH // batch)
+
+
+def _paper(name: str, model: str, published: str, objective: str, **numbers: Any) -> Recipe:
+    plan: dict[str, Any] = {
+        "warmup": 0, "clip": 0.0, "ema": 0.0, "given": 1.0, "stages": ((0.0, 256),),
+        "picture": 1.0, "cache": 320, "betas": (0.9, 0.999), **numbers,
+    }  # fmt: skip
+    return Recipe(name, model, None, AS_GIVEN, published=published, objective=objective, **plan)
+
+
+def hinet_paper() -> Recipe:
+    """Sec. IV-A and code: AdamW 1e-4 falling by half a cosine, batch 16, 60 epochs."""
+    return _paper("hinet-paper", "hinet", "hinet", "hinet", steps=_steps(60, 16), batch=16,
+                  rate=1e-4, weight_decay=1e-2, schedule="cosine0")  # fmt: skip
+
+
+def cdtnet_paper() -> Recipe:
+    """Code: Adam 1e-3, a tenth from epoch 50 and a hundredth from 100 of 120; batch 4, high
+    resolution 1024 from low 256 (the paper prints L1 losses and 1e-4)."""
+    return _paper("cdtnet-paper", "cdtnet", "cdtnet", "cdtnet", steps=_steps(120, 4), batch=4,
+                  rate=1e-3, weight_decay=0.0, optimizer="adam", picture=4.0, cache=1024,
+                  schedule=((0.0, 1.0), (50 / 120, 0.1), (100 / 120, 0.01)))  # fmt: skip
+
+
+def s2crnet_paper() -> Recipe:
+    """Sec. 4.1 and code: AdamW 2e-4, constant, batch 8, 20 epochs, LSGAN weight 0.01."""
+    return _paper("s2crnet-paper", "s2crnet", "s2crnet-s", "s2crnet", steps=_steps(20, 8),
+                  batch=8, rate=2e-4, weight_decay=1e-2, schedule="constant",
+                  adversary=0.01)  # fmt: skip
+
+
+def aict_paper() -> Recipe:
+    """Code: Adam 1e-4, constant for 50 epochs, then linear to 0 in 50; batch 16."""
+    return _paper("aict-paper", "aict", "aict", "aict", steps=_steps(100, 16), batch=16,
+                  rate=1e-4, weight_decay=0.0, optimizer="adam", schedule="linear",
+                  picture=2.0, cache=512)  # fmt: skip
+
+
+def hdnet_paper() -> Recipe:
+    """Code: Adam 1e-3, a tenth from epoch 100 and a hundredth from 110 of 120; batch 12."""
+    return _paper("hdnet-paper", "hdnet", "hdnet", "hdnet", steps=_steps(120, 12), batch=12,
+                  rate=1e-3, weight_decay=0.0, optimizer="adam",
+                  schedule=((0.0, 1.0), (100 / 120, 0.1), (110 / 120, 0.01)))  # fmt: skip
+
+
+def hdnet_lite_paper() -> Recipe:
+    """The same with the small network."""
+    return replace(hdnet_paper(), name="hdnet-lite-paper", published="hdnet-lite")
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "hinet": hinet, "cdtnet": cdtnet, "s2crnet": s2crnet, "aict": aict, "hdnet": hdnet,
+    "pctnet": pctnet, "hinet-paper": hinet_paper, "cdtnet-paper": cdtnet_paper,
+    "s2crnet-paper": s2crnet_paper, "aict-paper": aict_paper, "hdnet-paper": hdnet_paper,
+    "hdnet-lite-paper": hdnet_lite_paper,
+}  # fmt: skip
 
 
 def get(name: str, steps: int | None = None) -> Recipe:

@@ -12,11 +12,12 @@ import torch
 
 from hzcli import models
 from hzcli.errors import UsageError
-from hzcli.models.hinet import HINetConfig
+from hzcli.models.hinet import HINet, HINetConfig
 from hzcli.train import loop, recipes
 from hzcli.train.compose import Composer, Synthesis
 from hzcli.train.export import export
 from hzcli.train.losses import foreground_mse, lut_range, relative
+from hzcli.train.objectives import Stage, modern
 from hzcli.train.photos import load_photos
 
 SMALL = HINetConfig(channels=(8, 16, 32, 32), blocks=1, code=32, hyper=16, thumbnail=64)
@@ -26,7 +27,7 @@ def _recipe(steps: int) -> recipes.Recipe:
     return replace(
         recipes.hinet(),
         config=SMALL,
-        synthesis=Synthesis(edge=64),
+        synthesis=Synthesis(),
         steps=steps,
         batch=4,
         warmup=2,
@@ -136,11 +137,11 @@ def test_training_lowers_the_error(pack: Path, tmp_path: Path):
     torch.manual_seed(0)
     photos = load_photos(pack, "train", 64)
     batch = Composer(photos, Synthesis(edge=64, transfers=0), seed=2).batch(8)
-    model = loop.HINet(SMALL).train()
+    model = HINet(SMALL).train()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     losses = []
     for _ in range(40):
-        loss = loop.objective(model, batch, 32)
+        loss = modern(model, batch, Stage(64, 32)).total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from PIL import Image
 
 from hzcli.errors import UsageError
+from hzcli.train import recipes
 from hzcli.train.compose import GIVEN, Composer, Synthesis
 from hzcli.train.folders import is_iharmony, read_rgb, triples
-from hzcli.train.pairs import load_pairs
+from hzcli.train.pairs import Mixture, as_batch, load_pairs
 from hzcli.train.photos import guess_labels, held_back, load_photos
 
 
@@ -124,13 +126,25 @@ def test_iharmony_is_recognised_and_its_test_list_never_used(iharmony: Path):
 def test_given_composites_are_what_the_files_hold(iharmony: Path):
     pairs = load_pairs([iharmony], "train", 40)
     assert pairs is not None and pairs.sources == ["HOne", "HTwo"]
-    batch = pairs.take(torch.arange(4))
+    batch = as_batch(pairs.take(torch.arange(4)), torch.arange(4))
     assert (batch.kind == GIVEN).all()
     inside = batch.mask.expand_as(batch.truth) == 1
     outside = batch.mask.expand_as(batch.truth) == 0
     ratio = batch.composite[inside] / batch.truth[inside]
     assert float(ratio.median()) == pytest.approx(0.5, abs=0.02)
     assert float((batch.composite - batch.truth)[outside].abs().mean()) < 0.01
+
+
+def test_a_batch_mixes_given_and_made_ones(iharmony: Path):
+    recipe = replace(recipes.get("hinet"), synthesis=Synthesis(), given=0.25, cache=40)
+    mixture = Mixture.load([iharmony], "train", recipe, torch.device("cpu"), 3)
+    batch = mixture.batch(16, 32, step=5)
+    assert (batch.kind == GIVEN).sum() == 4 and batch.composite.shape == (16, 3, 32, 32)
+    again = Mixture.load([iharmony], "train", recipe, torch.device("cpu"), 3)
+    assert torch.equal(again.batch(16, 32, step=5).composite, batch.composite)
+    held = Mixture.load([iharmony], "val", recipe, torch.device("cpu"), 3).fixed(24)
+    kinds = torch.cat([b.kind for b in held])
+    assert (kinds == GIVEN).sum() == len(kinds) // 2
 
 
 def test_a_folder_without_given_composites_has_no_pairs(folder: Path):
