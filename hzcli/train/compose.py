@@ -33,10 +33,12 @@ class Synthesis:
     thumbnails of real composites are. table: recolour through 3D tables of so many nodes a
     side, which costs less where pictures are large; 0 computes each pixel.
     transfers: share of colour transfers. hours: share of changed times of day (the rest are
-    retouches). jpeg: share of composites that are saved as JPEG once more. same_source: share of
-    transfers whose reference comes from a photograph of the same source. blobs: share of
-    smooth random foregrounds. unions: share of several regions at once. vivid: how much
-    salient regions are preferred (0 not at all).
+    retouches). jpeg: share of composites that are saved as JPEG once more. same_source: share
+    of transfers whose reference comes from a photograph of the same source. blobs: share of
+    smooth random foregrounds. unions: share of several regions at once. objects: share of
+    foregrounds that are all of the regions away from the border, where a photograph has
+    several: what a person would cut out. vivid: how much salient regions are preferred (0 not
+    at all).
     """
 
     edge: int = 128
@@ -48,6 +50,7 @@ class Synthesis:
     same_source: float = 0.6
     blobs: float = 0.1
     unions: float = 0.35
+    objects: float = 0.0
     vivid: float = 2.0
     jitter: float = 0.15
     strength: tuple[float, float] = (0.7, 2.3)
@@ -94,6 +97,11 @@ class Composer:
         # (N, 256) preference of each label of each photo.
         self.label_weight = torch.zeros(len(photos), 256, device=self.device)
         self.label_weight[photos.regions[:, 0], photos.regions[:, 1]] = self.preference
+        # (N, 256) labels that keep away from the border, of photographs with several labels.
+        several = photos.first.diff() > 1
+        away = (photos.contact < 0.04) & several[photos.regions[:, 0]]
+        self.central = torch.zeros(len(photos), 256, dtype=torch.bool, device=self.device)
+        self.central[photos.regions[away, 0], photos.regions[away, 1]] = True
         self.region_source = photos.source[photos.regions[:, 0]]
 
     def _rand(self, *shape: int) -> Tensor:
@@ -161,7 +169,13 @@ class Composer:
         extra = (self._rand(b, 256) < 0.3 + 0.7 * (self._rand(b, 1) < 0.3).float()) & (weight > 0)
         unite = self._rand(b, 1) < r.unions
         chosen |= extra & unite
+        if r.objects:
+            central = self.central[photo]
+            whole = (self._rand(b, 1) < r.objects) & central.any(1, keepdim=True)
+            chosen = torch.where(whole, central, chosen)
         mask = chosen.gather(1, labels.flatten(1).long()).view(labels.shape).float()
+        if r.objects:
+            mask = torch.where(whole.view(-1, 1, 1, 1), closed(mask), mask)
         use = (self._rand(b) < r.blobs) | (mask.mean((1, 2, 3)) > 0.8)
         at = use.nonzero().squeeze(1)
         if at.numel():
@@ -282,3 +296,10 @@ class Composer:
         best = gap.argmin(1)
         pick = torch.where(self._rand(b) < 0.5, best, torch.zeros_like(best))
         return points[torch.arange(b, device=self.device), pick]
+
+
+def closed(mask: Tensor) -> Tensor:
+    """The mask without cracks and small holes: grown and shrunk by a fortieth of its side."""
+    size = mask.shape[-1] // 40 * 2 + 1
+    grown = F.max_pool2d(mask, size, 1, size // 2)
+    return -F.max_pool2d(-grown, size, 1, size // 2)

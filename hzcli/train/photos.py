@@ -48,7 +48,8 @@ class Photos:
 
     rgb: (N, 3, S, S) uint8, squashed to squares. labels: (N, 1, S, S) uint8. source: (N,).
     regions: (R, 2) photo index and label. share: (R,) of the picture. salience: (R,) how far
-    the region's colours stand out, about 0..2. points: (R, 3, REGION_POINTS) uint8.
+    the region's colours stand out, about 0..2. contact: (R,) share of the picture's border
+    that the region lies on. points: (R, 3, REGION_POINTS) uint8.
     first: (N + 1,) where a photo's regions start in the tables.
     """
 
@@ -61,6 +62,7 @@ class Photos:
     regions: Tensor
     share: Tensor
     salience: Tensor
+    contact: Tensor
     points: Tensor
     first: Tensor
 
@@ -274,13 +276,14 @@ def load_photos(folders: Path | Sequence[Path], split: str, edge: int, seed: int
     rows = find(folders, split)
     rgb = np.empty((len(rows), 3, edge, edge), np.uint8)
     labels = np.empty((len(rows), 1, edge, edge), np.uint8)
-    regions, shares, salience, points, first = [], [], [], [], [0]
+    regions, shares, salience, contact, points, first = [], [], [], [], [], [0]
     for i, (pixels, map_) in enumerate(side_by_side(lambda row: _square(row, edge), rows)):
         rgb[i] = pixels.transpose(2, 0, 1)
         labels[i, 0] = map_
         small = pixels[::2, ::2].reshape(-1, 3).astype(np.float32)
         ids = labels[i, 0, ::2, ::2].ravel()
         lab = recolour.rgb_to_lab(torch.from_numpy(small.T[None] / 255)).numpy()[0]
+        rim = np.concatenate([map_[0], map_[-1], map_[:, 0], map_[:, -1]])
         for k in np.unique(ids[ids > 0]):
             inside = ids == k
             share = float(inside.mean())
@@ -292,6 +295,7 @@ def load_photos(folders: Path | Sequence[Path], split: str, edge: int, seed: int
             regions.append((i, int(k)))
             shares.append(share)
             salience.append(chroma / 40 + apart / 60)
+            contact.append(float((rim == k).mean()))
             pick = rng.integers(0, int(inside.sum()), REGION_POINTS)
             points.append(small[inside][pick].T.astype(np.uint8))
         first.append(len(regions))
@@ -311,6 +315,7 @@ def load_photos(folders: Path | Sequence[Path], split: str, edge: int, seed: int
         regions=torch.tensor(regions, dtype=torch.long),
         share=torch.tensor(shares),
         salience=torch.tensor(salience),
+        contact=torch.tensor(contact),
         points=torch.from_numpy(np.stack(points)),
         first=torch.tensor(first),
     )
