@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hzcli.errors import UsageError
 from hzcli.report import Event, Result
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hzcli.train.recipes import Recipe
 
 __all__ = ["train"]
 
@@ -16,6 +24,7 @@ def train(
     *,
     output: Path | None = None,
     resume: bool = False,
+    init: str | Path | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     device: str = "auto",
@@ -26,9 +35,11 @@ def train(
 
     Args:
         recipe: a name in `hzcli.train.recipes.RECIPES`.
-        data: folders of photo packs.
+        data: photo packs, folders of photographs, or iHarmony4's folder.
         output: the run's folder (default: ./runs/RECIPE): checkpoint, curve, weights.
         resume: go on with the run in `output`.
+        init: weights to start from: an installed id or a file. They bring their own
+            configuration.
         minutes: stop after this much time; a later call resumes.
         steps: length of the whole schedule instead of the recipe's; a resumed run keeps its own.
         device: as `hz run`'s.
@@ -45,6 +56,9 @@ def train(
     from hzcli.train.export import export
 
     plan = recipes.get(recipe, steps=steps)
+    start = None
+    if init is not None and not resume:
+        plan, start = _from_weights(plan, init)
     folder = output or Path("runs") / recipe
     on_event(Event("info", text=f"device: {note}"))
 
@@ -56,11 +70,26 @@ def train(
             on_event(Event("info", text=", ".join(f"{k} {v}" for k, v in figures.items())))
 
     done = loop.train(
-        plan, data, folder, resume=resume, minutes=minutes, device=taken, seed=seed, on_event=tell
-    )
+        plan, data, folder, resume=resume, init=start, minutes=minutes, device=taken, seed=seed,
+        on_event=tell,
+    )  # fmt: skip
     weights = export(folder)
     last = done["history"][-1] if done["history"] else {}
     summary = {"step": done["step"], "steps": plan.steps, "weights": str(weights), **last}
     return Result(
         "train", output=folder, files=(weights, weights.with_suffix(".json")), summary=summary
     )
+
+
+def _from_weights(plan: Recipe, init: str | Path) -> tuple[Recipe, dict[str, Tensor]]:
+    """The recipe for the network that weights hold, and the weights."""
+    from hzcli import models
+    from hzcli.train.recipes import config_class
+
+    model = models.load(init)
+    if not isinstance(model.config, config_class(plan.model)):
+        raise UsageError(
+            f"{init} holds {model.card.model} weights, the recipe trains {plan.model}",
+            "Choose the recipe that fits the weights.",
+        )
+    return replace(plan, config=model.config, published=""), model.state_dict()

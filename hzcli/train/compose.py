@@ -175,7 +175,9 @@ class Composer:
             chosen = torch.where(whole, central, chosen)
         mask = chosen.gather(1, labels.flatten(1).long()).view(labels.shape).float()
         if r.objects:
-            mask = torch.where(whole.view(-1, 1, 1, 1), closed(mask), mask)
+            at = whole.squeeze(1).nonzero().squeeze(1)
+            if at.numel():
+                mask[at] = closed(mask[at])
         use = (self._rand(b) < r.blobs) | (mask.mean((1, 2, 3)) > 0.8)
         at = use.nonzero().squeeze(1)
         if at.numel():
@@ -300,6 +302,9 @@ class Composer:
 
 def closed(mask: Tensor) -> Tensor:
     """The mask without cracks and small holes: grown and shrunk by a fortieth of its side."""
-    size = mask.shape[-1] // 40 * 2 + 1
-    grown = F.max_pool2d(mask, size, 1, size // 2)
-    return -F.max_pool2d(-grown, size, 1, size // 2)
+    n = mask.shape[-1] // 40 * 2 + 1
+
+    def grown(x: Tensor) -> Tensor:  # along one axis, then along the other
+        return F.max_pool2d(F.max_pool2d(x, (n, 1), 1, (n // 2, 0)), (1, n), 1, (0, n // 2))
+
+    return -grown(-grown(mask))

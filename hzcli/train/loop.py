@@ -23,6 +23,7 @@ from torch import Tensor
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside
 from hzcli.train.adversary import Adversary
+from hzcli.train.charts import curve
 from hzcli.train.compose import GIVEN, RETOUCH, Batch
 from hzcli.train.losses import foreground_mse
 from hzcli.train.objectives import OBJECTIVES, Stage, predictions
@@ -162,9 +163,11 @@ def train(
             "adversary": adversary.state_dict() if adversary else None,
         })  # fmt: skip
         with beside(output / "history.csv") as part, part.open("w", newline="") as f:
-            writer = csv.DictWriter(f, list(history[0]) if history else ["step"])
+            columns = dict.fromkeys(name for row in history for name in row) or ["step"]
+            writer = csv.DictWriter(f, list(columns))
             writer.writeheader()
             writer.writerows(history)
+        curve(history, output / "history.png")
 
     def stage_at(at: int) -> Stage:
         edge = recipe.edge_at(at)

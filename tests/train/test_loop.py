@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from hzcli import models
 from hzcli.errors import UsageError
 from hzcli.models.hinet import HINet, HINetConfig
 from hzcli.train import loop, recipes
+from hzcli.train.charts import curve
 from hzcli.train.compose import Composer, Synthesis
 from hzcli.train.export import export
 from hzcli.train.losses import foreground_mse, lut_range, relative
@@ -128,7 +130,7 @@ def test_weights_of_a_run_can_be_loaded(pack: Path, tmp_path: Path):
     assert model.config == SMALL
     assert model.card.id == "own" and model.card.steps == 2
     assert {p.name for p in tmp_path.iterdir()} == {
-        "checkpoint.pt", "history.csv", "own.json", "own.safetensors",
+        "checkpoint.pt", "history.csv", "history.png", "own.json", "own.safetensors",
     }  # fmt: skip
 
 
@@ -168,3 +170,22 @@ def test_relative_loss_is_one_for_doing_nothing_to_a_bad_composite_and_grows_slo
 def test_lut_range_penalises_only_the_excess():
     assert float(lut_range(torch.tensor([0.0, 0.5, 1.0]))) == 0
     assert float(lut_range(torch.tensor([-0.2, 1.1, 0.5, 0.5]))) == pytest.approx(0.05 / 4)
+
+
+def test_a_run_starts_from_given_weights(pack: Path, tmp_path: Path):
+    """Before the first step the averaged weights are those that were given."""
+    torch.manual_seed(5)
+    state = HINet(SMALL).state_dict()
+    loop.train(_recipe(4), [pack], tmp_path, init=state, minutes=0)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert all(torch.equal(saved["ema"][name], value) for name, value in state.items())
+
+
+def test_the_curve_is_a_picture_of_the_history(tmp_path: Path):
+    rows = [{"step": 10 * i, "ratio": 1 / i, "retouch": None} for i in range(1, 6)]
+    assert not curve([], tmp_path / "empty.png")
+    assert curve(rows, tmp_path / "curve.png")
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert picture.size == (960, 540)
+        colours = {pixel for _, pixel in picture.convert("RGB").getcolors(1 << 20)}
+    assert (31, 119, 180) in colours  # the first line's
