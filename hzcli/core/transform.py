@@ -39,6 +39,8 @@ class Thumbnail:
     full: size of the picture that it was made from.
     closeup: the same of the mask's bounding box alone, for networks that look closer.
     reference: (B, 3, h, w), another picture to harmonise towards, instead of the background.
+    masks: the full mask sampled bilinearly to squares of other edges, (B, 1, e, e) by edge, for
+    networks that ask for them.
     """
 
     rgb: Tensor
@@ -46,6 +48,7 @@ class Thumbnail:
     full: Size
     closeup: Thumbnail | None = None
     reference: Tensor | None = None
+    masks: dict[int, Tensor] | None = None
 
 
 class Source(Protocol):
