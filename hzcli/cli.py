@@ -23,6 +23,10 @@ Folders are walked to the bottom and mirrored in the output folder. Inputs are \
 never touched; pixels where the mask is 0 stay as they are, bit for bit.
 """
 
+EVAL_EXAMPLE = (
+    "Example: [cyan]hz eval ./out --composites ./shots --mask-suffix _m --truth-suffix _gt[/cyan]"
+)
+
 app = typer.Typer(
     name="hz",
     no_args_is_help=True,
@@ -67,8 +71,9 @@ def run(
     overwrite: o.Overwrite = False,
     dry_run: o.DryRun = False,
     report: o.Report = True,
-    model: o.Model = "hinet",
+    model: o.Model = None,
     weights: o.Weights = None,
+    background: o.Background = None,
     mode: o.ModeOption = o.Mode.region,
     strength: o.Strength = 1.0,
     protocol: o.Protocols = None,
@@ -98,7 +103,8 @@ def run(
             strength=strength,
             device=device,
             budget_bytes=o.memory_bytes(memory),
-            protocols=tuple(dict.fromkeys(p.value for p in protocol or [o.Protocol.standard])),
+            background=background,
+            protocols=o.protocols(protocol),
             overwrite=overwrite,
             report=report,
             traces=verbose,
@@ -108,20 +114,134 @@ def run(
                 inputs,
                 rules,
                 settings,
-                model=weights or model,
+                models=[weights] if weights else model or ["hinet"],
                 dry_run=dry_run,
                 on_event=screen.on_event,
             )
         )
 
 
-@app.command(epilog="Example: [cyan]hz models --json[/cyan]")
-def models(quiet: o.Quiet = False, verbose: o.Verbose = False, json: o.Json = False) -> None:
-    """List the installed weights: paper, size, licence, data terms, figures."""
+@app.command("eval", epilog=EVAL_EXAMPLE)
+def evaluate(
+    results: o.Results,
+    composites: o.Composites = None,
+    suffix: o.ResultSuffix = "",
+    mask_suffix: o.MaskSuffix = None,
+    mask_dir: o.MaskDir = None,
+    truth_dir: o.TruthDir = None,
+    truth_suffix: o.TruthSuffix = None,
+    layout: o.FolderLayout = None,
+    output: o.EvalOutput = None,
+    protocol: o.Protocols = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    """Measure finished pictures, of any tool, against their ground truth."""
+    with ui.session("eval", quiet=quiet, verbose=verbose, json_lines=json) as screen:
+        from hzcli.commands.eval import evaluate as verb
+        from hzcli.engine.pairing import PairingRules
+
+        rules = PairingRules(
+            mask_suffix=mask_suffix,
+            mask_dir=mask_dir,
+            truth_dir=truth_dir,
+            truth_suffix=truth_suffix,
+            layout=None if layout is None else layout.value,
+        )
+        screen.finish(
+            verb(
+                results,
+                rules,
+                composites=composites,
+                suffix=suffix,
+                protocols=o.protocols(protocol),
+                output=output,
+                on_event=screen.on_event,
+            )
+        )
+
+
+models = typer.Typer(
+    name="models",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: [cyan]hz models import S2CRNet_pretrained.pth --as s2crnet[/cyan]",
+)
+app.add_typer(models)
+
+
+@models.callback()
+def models_group(
+    context: typer.Context,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    """List, import and check weights: paper, size, licence, data terms, figures."""
+    if context.invoked_subcommand is None:
+        models_list(quiet=quiet, verbose=verbose, json=json)
+
+
+@models.command("list", epilog="Example: [cyan]hz models list --json[/cyan]")
+def models_list(quiet: o.Quiet = False, verbose: o.Verbose = False, json: o.Json = False) -> None:
+    """List the installed weights."""
     with ui.session("models", quiet=quiet, verbose=verbose, json_lines=json) as screen:
         from hzcli.commands.models import models as verb
 
         screen.finish(verb())
+
+
+@models.command("info", epilog="Example: [cyan]hz models info cdtnet[/cyan]")
+def models_info(
+    name: o.WeightsName,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    """Tell all about some weights, or about a system."""
+    with ui.session("models info", quiet=quiet, verbose=verbose, json_lines=json) as screen:
+        from hzcli.commands.models import info as verb
+
+        screen.finish(verb(name))
+
+
+@models.command(
+    "import",
+    epilog="Example: [cyan]hz models import S2CRNet_pretrained.pth --as s2crnet[/cyan]",
+)
+def models_import(
+    file: o.Checkpoint,
+    name: o.ImportAs = None,
+    folder: o.ImportFolder = None,
+    variant: o.Variant = None,
+    overwrite: o.ImportOverwrite = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    """Turn the authors' checkpoint into weights that hz runs.
+
+    The system is recognised by its tensors. Nothing that the file says is executed.
+    """
+    with ui.session("models import", quiet=quiet, verbose=verbose, json_lines=json) as screen:
+        from hzcli.commands.models import import_weights as verb
+
+        screen.finish(verb(file, name=name, folder=folder, variant=variant, overwrite=overwrite))
+
+
+@models.command("verify", epilog="Example: [cyan]hz models verify hinet[/cyan]")
+def models_verify(
+    names: o.WeightsNames = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    """Check weights: their bytes, their tensors, and a picture harmonised with them."""
+    with ui.session("models verify", quiet=quiet, verbose=verbose, json_lines=json) as screen:
+        from hzcli.commands.models import verify as verb
+
+        screen.finish(verb(names or []))
 
 
 @app.command(epilog="Example: [cyan]hz train hinet --data ./photographs --minutes 30[/cyan]")

@@ -1,9 +1,14 @@
 """Every option of the command line, once: one name, one wording.
 
-inputs    INPUT...  --mask-suffix --mask-dir --mask --mask-from --truth-dir --truth-suffix
-          --layout                                                            run
-output    -o/--output -f/--overwrite -n/--dry-run --report/--no-report        run
-model     -m/--model --weights --mode --strength --protocol                   run
+inputs    INPUT...  --mask --mask-from                                        run
+          --mask-suffix --mask-dir --truth-dir --truth-suffix --layout        run, eval
+          RESULTS  --composites --suffix                                      eval
+output    -o/--output                                                         all but models
+          -f/--overwrite                                                      run, models import
+          -n/--dry-run --report/--no-report                                   run
+model     -m/--model --weights --background --mode --strength                 run
+          --protocol                                                          run, eval
+          NAME, FILE  --as --variant                                          models
 machine   --device                                                            run, train
           --memory                                                            run
 screen    -q/--quiet -v/--verbose --json                                      all
@@ -100,7 +105,24 @@ Report = Annotated[
 ]
 
 Model = Annotated[
-    str, _option(MODEL, "-m", "--model", metavar="NAME", help="Weights, as hz models lists them.")
+    list[str] | None,
+    _option(
+        MODEL,
+        "-m",
+        "--model",
+        metavar="NAME",
+        help="Weights, as hz models lists them. Given again, or all: each into a folder of its own"
+        " and compared.  [default: hinet]",
+    ),
+]
+Background = Annotated[
+    Path | None,
+    _option(
+        MODEL,
+        "--background",
+        metavar="FILE",
+        help="Harmonise towards this picture (S2CRNet) instead of each one's background.",
+    ),
 ]
 Weights = Annotated[
     Path | None,
@@ -141,6 +163,55 @@ Verbose = Annotated[
 ]
 Json = Annotated[bool, _option(SCREEN, "--json", help="Print one JSON object a line instead.")]
 
+Results = Annotated[
+    Path, typer.Argument(metavar="RESULTS", help="A folder of finished pictures, or one of them.")
+]
+Composites = Annotated[
+    Path | None,
+    _option(
+        PAIRING,
+        "--composites",
+        metavar="DIR",
+        help="What they were made from, in the same tree; masks and truths lie there. Adds the"
+        " baseline of doing nothing.",
+    ),
+]
+ResultSuffix = Annotated[
+    str,
+    _option(PAIRING, "--suffix", metavar="_harm", help="Composite X.jpg was made into X_harm.jpg."),
+]
+EvalOutput = Annotated[
+    Path | None,
+    _option(OUTPUT, "-o", "--output", metavar="DIR", help="Write eval.json and eval.csv there."),
+]
+
+WeightsName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Weights, a .safetensors file, or a system.")
+]
+WeightsNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", help="Weights or .safetensors files; else all installed."),
+]
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="FILE", help="What the authors' training saved: .pth, .pt, ...")
+]
+ImportAs = Annotated[
+    str | None, typer.Option("--as", metavar="NAME", help="Name of the weights; else the file's.")
+]
+ImportFolder = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="DIR", help="Where they go, if not to hz's own."),
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", metavar="NAME", help="Which published network, as cdtnet-sim, if in doubt."
+    ),
+]
+ImportOverwrite = Annotated[
+    bool, typer.Option("-f", "--overwrite", help="Replace weights of that name.")
+]
+
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe.")]
 Data = Annotated[
     list[Path],
@@ -168,6 +239,12 @@ Shards = Annotated[
     str, typer.Option("--shards", metavar="GLOB", help="Tar files that the pixels come from.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Number that all chance is drawn from.")]
+
+
+def protocols(chosen: list[Protocol] | None) -> tuple[str, ...]:
+    """The protocols of the metrics, each once; the standard one if none was chosen."""
+    return tuple(dict.fromkeys(protocol.value for protocol in chosen or [Protocol.standard]))
+
 
 # K, M, G count in thousands; KiB, MiB, GiB in 1024s.
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +60,7 @@ class Result:
 
     output: the folder that was written; None if nothing was.
     summary: figures about all rows, ready for JSON.
+    exit: the exit code, where the rows alone do not tell it.
     """
 
     command: str
@@ -68,6 +69,7 @@ class Result:
     output: Path | None = None
     files: Sequence[Path] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
+    exit: int | None = None
 
     def count(self, status: str) -> int:
         """How many rows ended so."""
@@ -77,15 +79,17 @@ class Result:
     def status(self) -> str:
         """ "success", "partial" (some rows failed) or "error" (none succeeded)."""
         failed = self.count("failed")
-        if failed == 0 and not self.interrupted:
+        if failed == 0 and not self.interrupted and not self.exit:
             return "success"
         return "partial" if failed < len(self.outcomes) else "error"
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 some rows failed, 130 interrupted."""
+        """0 all done, 1 some rows failed, 130 interrupted; or what the command says."""
         if self.interrupted:
             return 130
+        if self.exit is not None:
+            return self.exit
         return 1 if self.count("failed") else 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,37 +151,55 @@ def ratio_bin(share: float) -> str:
     return next(name for name, low, high in RATIO_BINS if low <= share < high)
 
 
-def means(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def means(
+    rows: Iterable[Mapping[str, Any]], by: Callable[[Mapping[str, Any]], str | None] | None = None
+) -> dict[str, Any]:
     """Average the metrics over pictures: all of them, and by foreground share.
 
     Args:
-        rows: outcomes as dictionaries, `metrics` being {protocol: {"before": .., "after": ..}}.
+        rows: outcomes as dictionaries, `metrics` being {protocol: {"before": .., "after": ..}};
+            "before" may be missing, where nobody knows the composite.
+        by: another way to group them.
 
     Returns:
-        {protocol: {"all" or a bin: {"pictures": n, "before": {..}, "after": {..}}}}. A figure that
-        is not finite (the PSNR of two equal pictures) is left out of its mean.
+        {protocol: {"all" or a group: {"pictures": n, "before": {..}, "after": {..}, "ratio",
+        "worse"}}}. A figure that is not finite (the PSNR of two equal pictures) is left out of
+        its mean. ratio: mean fMSE after by mean fMSE before; below 1 is better than doing
+        nothing. worse: how many pictures got a higher fMSE than doing nothing has.
     """
     gathered: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for row in rows:
+        name = _share(row) if by is None else by(row)
         for protocol, sides in (row.get("metrics") or {}).items():
             groups = gathered.setdefault(protocol, {"all": []})
             groups["all"].append(sides)
-            share = row.get("foreground")
-            if share is not None:
-                groups.setdefault(ratio_bin(share), []).append(sides)
-    order = ["all", *(name for name, _, _ in RATIO_BINS)]
+            if name is not None:
+                groups.setdefault(name, []).append(sides)
+    order = ["all", *(name for name, _, _ in RATIO_BINS)]  # groups of another kind as they come
     return {
         protocol: {
-            name: {
-                "pictures": len(groups[name]),
-                "before": _average([sides["before"] for sides in groups[name]]),
-                "after": _average([sides["after"] for sides in groups[name]]),
-            }
-            for name in order
+            name: _group(groups[name])
+            for name in dict.fromkeys([*order, *groups])
             if name in groups
         }
         for protocol, groups in gathered.items()
     }
+
+
+def _share(row: Mapping[str, Any]) -> str | None:
+    return None if row.get("foreground") is None else ratio_bin(row["foreground"])
+
+
+def _group(sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    both = [side for side in sides if "before" in side]
+    before = _average([side["before"] for side in both])
+    after = _average([side["after"] for side in sides])
+    pairs = [(side["before"].get("fmse"), side["after"].get("fmse")) for side in both]
+    worse = sum(a is not None and b is not None and a > b for b, a in pairs)
+    known = before.get("fmse") and after.get("fmse") is not None
+    ratio = after["fmse"] / before["fmse"] if known else None  # type: ignore[operator]
+    figures = {"pictures": len(sides), "before": before, "after": after}
+    return {**figures, "ratio": ratio, "worse": worse} if pairs else figures
 
 
 def _average(items: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
@@ -203,17 +225,32 @@ def previous(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def write(folder: Path, result: Result) -> list[Path]:
+def write(
+    folder: Path,
+    result: Result,
+    *,
+    rows: Sequence[Row] | None = None,
+    key: str = "pictures",
+    names: tuple[str, str] = (JSON_NAME, CSV_NAME),
+) -> list[Path]:
     """Write `report.json` and `report.csv` (one row a picture), each beside and renamed.
+
+    Args:
+        rows: other rows than the result's, for example one a model. key: what they are called.
+        names: of the two files.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    rows = [plain(row.as_dict()) for row in result.outcomes]
-    body = {**plain(result.as_dict()), "pictures": rows}
+    plain_rows = [plain(row.as_dict()) for row in (result.outcomes if rows is None else rows)]
+    body = {**plain(result.as_dict()), key: plain_rows}
     text = json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False)
     # "metrics_standard_before_mse" says no more than "standard_before_mse".
-    table = [flat({**row, **(row.pop("metrics", None) or {})}) for row in map(dict, rows)]
+    table = [
+        flat({key: value for key, value in row.items() if key != "metrics"})
+        | flat(row.get("metrics") or {})
+        for row in plain_rows
+    ]
     # The fullest row first, so that a failed first picture does not upset the order.
     fullest = sorted(table, key=len, reverse=True)
     columns = dict.fromkeys(name for row in fullest for name in row)
@@ -222,7 +259,7 @@ def write(folder: Path, result: Result) -> list[Path]:
     writer = csv.DictWriter(buffer, list(columns), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
-    paths = [folder / JSON_NAME, folder / CSV_NAME]
+    paths = [folder / name for name in names]
     write_text(paths[0], text + "\n")
     write_text(paths[1], buffer.getvalue())
     return paths

@@ -17,6 +17,7 @@ from hzcli.wording import number, sentence, shown, stopped
 
 # A table longer than this is a report, and that lies on disk.
 MOST_ROWS = 40
+WORST = 10
 METRICS = ("mse", "fmse", "psnr", "ssim")
 NAMES = {"mse": "MSE", "fmse": "fMSE", "psnr": "PSNR", "ssim": "SSIM"}
 DIGITS = {"psnr": 1, "ssim": 3}
@@ -29,10 +30,16 @@ def run(result: Result, console: Console) -> None:
     if any(row["status"] == "ready" for row in rows) or result.output is None:
         _fates(rows, console)
         return
-    _pictures(rows, console)
+    if "models" in result.summary:
+        _compared(result.summary["models"], console)
+    else:
+        _pictures(rows, console)
     for protocol, groups in result.summary.get("means", {}).items():
         _means(protocol, groups, console)
     done, kept, failed = (result.count(name) for name in ("done", "kept", "failed"))
+    if not rows:
+        console.print(Text("Nothing was harmonised."))
+        return
     parts = [f"{done} harmonised"]
     parts += [f"{kept} kept (-f replaces them)"] if kept else []
     parts += [f"{failed} failed"] if failed else []
@@ -43,52 +50,125 @@ def run(result: Result, console: Console) -> None:
     console.print(Text(shown(f"Results: {where}")), soft_wrap=True)
 
 
-def models(result: Result, console: Console) -> None:
-    """The installed weights, one block each."""
-    if not result.outcomes:
-        console.print("No weights are installed.")
-    for index, row in enumerate(item.as_dict() for item in result.outcomes):
-        if index:
-            console.print()
-        console.print(Text(row["id"], style="bold"))
-        paper = f"{row['paper']} (arXiv {row['arxiv']})" if row.get("paper") else row["model"]
-        size = f"{row['bytes'] / 1e6:.1f} MB, {row['parameters']:,} parameters"
-        figures = ", ".join(f"{key} {_figure(value)}" for key, value in row["figures"].items())
-        grid = Table.grid(padding=(0, 2, 0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
-        lines = {
-            "paper": paper,
-            "size": f"{size}, thumbnail {row['thumbnail']} px",
-            "licence": row["licence"],
-            "data terms": row["data_terms"],
-            "figures": figures,
-            "missing": ""
-            if item_is_there(row)
-            else f"{row['file']} is not there: install hz again",
-        }
-        for name, text in lines.items():
-            if text:
-                grid.add_row(name, Text(shown(str(text))))
-        console.print(grid)
+def _compared(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Several models on the same pictures, side by side."""
+    protocols = dict.fromkeys(name for row in rows for name in row["metrics"])
+    for protocol in protocols or [None]:
+        table = _table()
+        if protocol is not None:
+            table.title, table.title_justify = (
+                f"Means, before -> after ({protocol} protocol)",
+                "left",
+            )
+            table.title_style = ""
+        table.add_column("model", overflow="fold")
+        names = (
+            ("n", "fMSE", "ratio", "PSNR", "worse", "time") if protocol else ("n", "change", "time")
+        )
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            if row["error"] is not None:
+                table.add_row(Text(shown(row["model"])), Text("failed", style=STYLES["failed"]))
+                continue
+            count = str(row["done"] + row["kept"])
+            sides = row["metrics"].get(protocol)
+            cells = [count, *([""] * (len(names) - 2))]
+            if sides:
+                changes = _change(sides, "fmse"), _change(sides, "psnr")
+                worse = str(sides.get("worse", "-"))
+                cells = [str(sides["pictures"]), changes[0], _ratio(sides), changes[1], worse]
+            elif protocol is None:
+                cells = [count, number(row["change_mean"])]
+            spent = "-" if row["seconds"] is None else _time(row["seconds"])
+            table.add_row(Text(shown(row["model"])), *cells, spent)
+        console.print(table)
+        console.print()
+    if protocols:
+        console.print(
+            "ratio: mean fMSE after by before; below 1 is better than doing nothing.\n"
+            "worse: on how many pictures doing nothing is better. time: of one picture.\n"
+        )
 
 
-def item_is_there(row: Mapping[str, Any]) -> bool:
-    """Whether the file that a card describes exists."""
-    return os.path.isfile(row["path"])
+def evaluation(result: Result, console: Console) -> None:
+    """How near pictures are to their ground truth."""
+    rows = [row.as_dict() for row in result.outcomes]
+    names = dict(zip((id(row) for row in rows), _relative(rows), strict=True)) if rows else {}
+    for protocol in result.summary.get("protocols", ()):
+        measured = [row for row in rows if protocol in (row["metrics"] or {})]
+        if not measured:
+            continue
+        _figures(protocol, result.summary, console)
+        _worst(protocol, measured, names, console)
+    done, failed = result.count("done"), result.count("failed")
+    said = f"{done} measured" + (f", {failed} failed" if failed else "")
+    console.print(Text(f"{said} in {_time(result.summary.get('seconds', 0.0))}"))
+    if result.files:
+        files = ", ".join(str(path) for path in result.files)
+        console.print(Text(shown(f"Report: {files}")), soft_wrap=True)
+
+
+def _figures(protocol: str, summary: Mapping[str, Any], console: Console) -> None:
+    """Means over all pictures, by foreground share and, where there are several, by folder."""
+    groups = summary["means"][protocol]
+    sources = {k: v for k, v in summary["sources"][protocol].items() if k != "all"}
+    based = "ratio" in groups["all"]
+    what = "nothing done -> result" if based else "results"
+    table = _table(f"Means, {what} ({protocol} protocol)")
+    table.add_column("mask", overflow="fold")
+    for name in ("n", *(NAMES[metric] for metric in METRICS), *(["ratio"] if based else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, group in [*groups.items(), *(sources.items() if len(sources) > 1 else [])]:
+        cells = [_change(group, metric) for metric in METRICS]
+        ratio = [_ratio(group)] if based else []
+        table.add_row(Text(shown(name)), str(group["pictures"]), *cells, *ratio)
+        if len(sources) > 1 and name == list(groups)[-1]:
+            table.add_section()
+    console.print(table)
+    if based:
+        worse, count = groups["all"]["worse"], groups["all"]["pictures"]
+        console.print(
+            f"ratio: mean fMSE of the results by that of doing nothing.\n"
+            f"Worse than doing nothing: {worse} of {count}."
+        )
+    console.print()
+
+
+def _worst(
+    protocol: str,
+    rows: Sequence[Mapping[str, Any]],
+    names: Mapping[int, str],
+    console: Console,
+) -> None:
+    """The pictures that are farthest from their truth."""
+    if len(rows) < 2:
+        return
+    table = _table("Farthest from the truth")
+    table.add_column("picture", overflow="fold")
+    for name in ("mask", "fMSE", "PSNR"):
+        table.add_column(name, justify="right", no_wrap=True)
+    worst = sorted(rows, key=lambda row: -(row["metrics"][protocol]["after"]["fmse"] or 0))
+    for row in worst[:WORST]:
+        sides = row["metrics"][protocol]
+        share = f"{100 * row['foreground']:.0f} %"
+        cells = [_change(sides, name) for name in ("fmse", "psnr")]
+        table.add_row(Text(names[id(row)]), share, *cells)
+    console.print(table)
+    console.print()
 
 
 def summary(result: Result, console: Console) -> None:
     """Figures by name, for a command that has no table of its own."""
-    figures = ", ".join(f"{key} {_figure(value)}" for key, value in result.summary.items())
+    figures = ", ".join(f"{key} {figure(value)}" for key, value in result.summary.items())
     console.print(Text(f"{result.command}: {figures or result.status}"))
     if result.output is not None:
         console.print(Text(shown(f"Results: {result.output}{os.sep}")), soft_wrap=True)
 
 
-def _figure(value: Any) -> str:
+def figure(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "(" + ", ".join(f"{key} {_figure(item)}" for key, item in value.items()) + ")"
+        return "(" + ", ".join(f"{key} {figure(item)}" for key, item in value.items()) + ")"
     return number(value)
 
 
@@ -111,16 +191,28 @@ def _relative(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _change(sides: Mapping[str, Mapping[str, Any]], name: str) -> str:
-    before, after = sides["before"].get(name), sides["after"].get(name)
+    values = [sides[side].get(name) for side in ("before", "after") if sides.get(side)]
     if name in DIGITS:
-        texts = ["-" if x is None else f"{x:.{DIGITS[name]}f}" for x in (before, after)]
+        texts = ["-" if x is None else f"{x:.{DIGITS[name]}f}" for x in values]
     else:
-        texts = [number(None if x is None else float(x)) for x in (before, after)]
+        texts = [number(None if x is None else float(x)) for x in values]
     return " -> ".join(texts)
 
 
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+def _ratio(group: Mapping[str, Any]) -> str:
+    return "-" if group.get("ratio") is None else f"{group['ratio']:.2f}"
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        header_style="bold",
+    )
 
 
 def _pictures(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -156,9 +248,7 @@ def _pictures(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def _means(protocol: str, groups: Mapping[str, Any], console: Console) -> None:
-    table = _table()
-    table.title, table.title_justify = f"Means, before -> after ({protocol} protocol)", "left"
-    table.title_style = ""
+    table = _table(f"Means, before -> after ({protocol} protocol)")
     table.add_column("foreground")
     for name in ("n", *(NAMES[metric] for metric in METRICS)):
         table.add_column(name, justify="right", no_wrap=True)

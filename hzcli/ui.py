@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Width of tables when nobody looks at them: paths stay whole.
 PIPE_COLUMNS = 160
-ROW_EVENTS = {"run": "picture", "models": "weights"}
+ROW_EVENTS = {"run": "picture", "eval": "picture"}  # of `hz models ...`: "weights"
 
 
 class Screen:
@@ -57,6 +57,7 @@ class Screen:
             self._say(event.text.rstrip())
 
     def _begin(self, count: int) -> None:
+        self.close()  # the bar of another model
         if self.quiet or not sys.stderr.isatty():
             return
         from tqdm import tqdm
@@ -98,7 +99,8 @@ class Screen:
 
     def _json_row(self, row: dict[str, Any]) -> None:
         self._sent += 1
-        kind = ROW_EVENTS.get(self.command, "row")
+        about = "weights" if self.command.startswith("models") else "row"
+        kind = ROW_EVENTS.get(self.command, about)
         self._out(json.dumps({"event": kind, **plain(row)}))
 
     # At the end
@@ -110,7 +112,7 @@ class Screen:
             for row in result.outcomes[self._sent :]:
                 self._json_row(row.as_dict())
             self._out(json.dumps({"event": "summary", **plain(result.as_dict())}))
-        elif not self.quiet or self.command == "models":
+        elif not self.quiet or self.command in ("models", "models info"):
             self._print(result)
         if result.interrupted:
             self._say("interrupted: what was finished is kept; run again to go on")
@@ -145,11 +147,15 @@ class Screen:
             self._bar = None
 
     def _print(self, result: Result) -> None:
-        from hzcli import tables
+        from hzcli import shelf, tables
 
         printers: dict[str, Callable[[Result, Console], None]] = {
             "run": tables.run,
-            "models": tables.models,
+            "eval": tables.evaluation,
+            "models": shelf.models,
+            "models info": shelf.models,
+            "models import": shelf.imported,
+            "models verify": shelf.verified,
         }
         with _closed_pipe(sys.stdout):
             printers.get(self.command, tables.summary)(result, console())

@@ -19,9 +19,9 @@ ROWS = (
     ("nets",),
     ("models",),
     ("io",),
-    ("engine", "metrics", "train", "report"),
+    ("engine", "metrics", "train", "report", "checkpoints"),
     ("commands",),
-    ("options", "ui", "tables", "wording", "cli", "__main__"),
+    ("options", "ui", "tables", "shelf", "wording", "cli", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 

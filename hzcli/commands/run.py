@@ -1,19 +1,24 @@
-"""`hz run`: harmonise pictures and folders of pictures."""
+"""`hz run`: harmonise pictures and folders of pictures, with one model or with several."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from hzcli import __version__, catalog, report
 from hzcli.engine import pairing
 from hzcli.engine.batch import OnEvent, Settings, check, failed, kept, run_batch
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules
-from hzcli.errors import HzError
+from hzcli.errors import HzError, ModelError, UsageError
 from hzcli.report import Event, Result
 
-__all__ = ["Fate", "run"]
+__all__ = ["Compared", "Fate", "run"]
+
+ALL = "all"  # instead of a model: every one that is installed
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,35 @@ class Fate(Outcome):
     truth: str | None = None
 
 
+@dataclass(frozen=True)
+class Compared:
+    """One model among several: what it did to the same pictures.
+
+    metrics: {protocol: {"before", "after", "ratio", "worse"}}, as `report.means` has them.
+    seconds: mean wall time a picture. change_mean: mean of the pictures' own.
+    """
+
+    model: str
+    status: str
+    output: str | None = None
+    done: int = 0
+    kept: int = 0
+    failed: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    change_mean: float | None = None
+    error: dict[str, str] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
 def run(
     inputs: Sequence[Path],
     rules: PairingRules,
     settings: Settings,
     *,
-    model: str | Path,
+    models: Sequence[str | Path],
     dry_run: bool = False,
     on_event: OnEvent = lambda event: None,
 ) -> Result:
@@ -38,30 +66,144 @@ def run(
         inputs: files and folders.
         rules: where masks and ground truths are.
         settings: how to harmonise. `device` is a name as the user gives it.
-        model: the id of installed weights, or a file of weights.
+        models: ids of installed weights ("all" for every one), or files of weights. Several
+            write into a folder each, named for them, and are compared.
         dry_run: foretell every picture's fate; nothing is written, no model is loaded.
         on_event: told what happens while it happens.
 
     Returns:
-        One outcome (dry run: one `Fate`) a picture.
+        One outcome (dry run: one `Fate`) a picture and model.
 
     Raises:
         UsageError: the plan cannot be carried out. ModelError, DeviceError: nor can any picture.
             In each case nothing has been written.
     """
+    named = _named(models)
+    several = len(named) > 1 or ALL in models
+    if settings.background is not None and not settings.background.is_file():
+        raise UsageError(f"--background {settings.background} is not a file", "Check its spelling.")
     jobs = pairing.find(inputs, replace(rules, output=settings.output))
+    places = [_into(settings, name) if several else settings for name in named]
     if dry_run:
-        return Result(command="run", outcomes=tuple(_fate(job, settings) for job in jobs))
+        fates = (_fate(job, place) for place in places for job in jobs)
+        return Result(command="run", outcomes=tuple(fates))
 
     from hzcli.engine import device
 
     taken, note = device.pick(settings.device)
+    on_event(Event("info" if settings.device == "auto" else "note", text=f"device: {note}"))
+    places = [replace(place, device=taken) for place in places]
+    if several:
+        return _compare(jobs, named, places, settings, on_event)
+    return run_batch(jobs, _loaded(named[0], places[0]), places[0], on_event)
 
+
+def _named(models: Sequence[str | Path]) -> list[str | Path]:
+    """The models, each once."""
+    names: list[str | Path] = []
+    for model in models:
+        names += [card.id for card in catalog.installed()] if model == ALL else [model]
+    if not names:
+        raise ModelError("no weights are installed", "hz models import FILE brings some in.")
+    return list(dict.fromkeys(names))
+
+
+def _id(name: str | Path) -> str:
+    return name.stem if isinstance(name, Path) else Path(name).name
+
+
+def _into(settings: Settings, name: str | Path) -> Settings:
+    return replace(settings, output=settings.output / _id(name))
+
+
+def _loaded(name: str | Path, settings: Settings) -> Any:
     from hzcli import models  # after `pick`, which sets how torch's threads wait
 
-    predictor = models.load(model, taken)
-    on_event(Event("info" if settings.device == "auto" else "note", text=f"device: {note}"))
-    return run_batch(jobs, predictor, replace(settings, device=taken), on_event)
+    predictor = models.load(name, settings.device)
+    if settings.background is not None and not getattr(predictor, "takes_reference", False):
+        raise UsageError(
+            f"{_id(name)} takes no --background: it harmonises towards each picture's own",
+            "Choose weights of S2CRNet with --model; hz models lists them.",
+        )
+    return predictor
+
+
+def _compare(
+    jobs: Sequence[Job],
+    named: Sequence[str | Path],
+    places: Sequence[Settings],
+    settings: Settings,
+    on_event: OnEvent,
+) -> Result:
+    """Every model into its own folder, and one report about them all above."""
+    start = time.perf_counter()
+    rows: list[Compared] = []
+    outcomes: list[Any] = []
+    codes: list[int] = []
+    interrupted = False
+    for name, place in zip(named, places, strict=True):
+        on_event(Event("info", text=f"model {len(rows) + 1} of {len(named)}: {_id(name)}"))
+        try:
+            result = run_batch(jobs, _loaded(name, place), place, on_event)
+        except HzError as error:
+            said = {"code": type(error).__name__, "message": error.message, "hint": error.hint}
+            on_event(Event("warning", text=f"{_id(name)}: {error}"))
+            rows.append(Compared(_id(name), "failed", error=said))
+            codes.append(error.exit_code)
+            continue
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+        rows.append(_compared(_id(name), result))
+        outcomes += result.outcomes
+        codes.append(result.exit_code)
+        if result.interrupted:
+            interrupted = True
+            break
+    # Nothing but failed models: the first one's error is what went wrong.
+    told = codes[0] if all(row.error for row in rows) and codes else int(any(codes))
+    result = Result(
+        command="run",
+        outcomes=tuple(outcomes),
+        interrupted=interrupted,
+        output=settings.output,
+        summary={
+            "version": __version__,
+            "pictures_found": len(jobs),
+            "seconds": round(time.perf_counter() - start, 3),
+            "models": [row.as_dict() for row in rows],
+        },
+        exit=told,
+    )
+    if not settings.report or not outcomes:
+        return result
+    try:
+        return replace(
+            result, files=tuple(report.write(settings.output, result, rows=rows, key="models"))
+        )
+    except OSError as error:
+        on_event(Event("warning", text=f"the report could not be written: {error}"))
+        return result
+
+
+def _compared(name: str, result: Result) -> Compared:
+    rows = [row.as_dict() for row in result.outcomes]
+
+    def mean(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    return Compared(
+        model=name,
+        status="failed" if rows and result.count("failed") == len(rows) else "done",
+        output=str(result.output),
+        done=result.count("done"),
+        kept=result.count("kept"),
+        failed=result.count("failed"),
+        metrics={protocol: groups["all"] for protocol, groups in result.summary["means"].items()},
+        seconds=mean([row["seconds"].get("total") for row in rows]),
+        change_mean=mean([row["change_mean"] for row in rows]),
+    )
 
 
 def _fate(job: Job, settings: Settings) -> Fate:

@@ -36,6 +36,7 @@ class Settings:
 
     output: folder of the results. device: as torch has it ("cpu", a torch.device).
     budget_bytes: what the whole process may take; None plans from what is free.
+    background: a picture to harmonise towards, instead of each picture's own background.
     traces: whether an unexpected error is shown with its traceback.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     strength: float = 1.0
     device: Any = "cpu"
     budget_bytes: int | None = None
+    background: Path | None = None
     protocols: tuple[str, ...] = ("standard",)
     overwrite: bool = False
     report: bool = True
@@ -69,10 +71,10 @@ def opened(
         reader = files.enter_context(open_picture(job.composite, budget_bytes=held))
         mask = files.enter_context(open_mask(job.mask, source=job.mask_source, budget_bytes=held))
         truth = None
-        _check_size(mask, reader, "mask", MaskError)
+        check_size(mask, reader, "mask", MaskError)
         if job.truth is not None:
             truth = files.enter_context(open_picture(job.truth, budget_bytes=held))
-            _check_size(truth, reader, "ground truth", PictureError)
+            check_size(truth, reader, "ground truth", PictureError)
         yield reader, mask, truth
 
 
@@ -87,7 +89,8 @@ def check(job: Job) -> Outcome:
     return replace(_blank(job), width=size.width, height=size.height, depth_in=depth)
 
 
-def _check_size(other: RowReader, reader: RowReader, what: str, kind: type[PictureError]) -> None:
+def check_size(other: RowReader, reader: RowReader, what: str, kind: type[PictureError]) -> None:
+    """Raise an error of `kind` unless a picture's companion is of the picture's size."""
     found, wanted = other.size, reader.size
     if found == wanted:
         return
@@ -196,6 +199,7 @@ def _settings_as_dict(settings: Settings, predictor: Any) -> dict[str, Any]:
         "strength": settings.strength,
         "device": str(settings.device),
         "memory": settings.budget_bytes,
+        "background": None if settings.background is None else str(settings.background),
         "protocols": list(settings.protocols),
     }
 
@@ -239,12 +243,14 @@ def kept(job: Job, target: Path, earlier: dict[str, dict[str, Any]] | None = Non
 
 def _harmonise(job: Job, target: Path, predictor: Any, settings: Settings) -> Outcome:
     from hzcli.engine import stream
+    from hzcli.io.picture import open_picture
     from hzcli.io.tiff import TiffWriter
 
     start = time.perf_counter()
     budget = settings.budget_bytes
     with (
         opened(job, budget) as (reader, mask, truth),
+        contextlib.ExitStack() as files,
         TiffWriter(
             target,
             reader.size,
@@ -253,6 +259,11 @@ def _harmonise(job: Job, target: Path, predictor: Any, settings: Settings) -> Ou
             software=f"hz {__version__}",
         ) as writer,
     ):
+        towards: dict[str, Any] = {}
+        if settings.background is not None:
+            held = None if budget is None else min(HELD_BYTES, budget // 4)
+            other = open_picture(settings.background, budget_bytes=held)
+            towards["reference"] = files.enter_context(other)
         outcome = stream.harmonise(
             reader,
             mask,
@@ -264,6 +275,7 @@ def _harmonise(job: Job, target: Path, predictor: Any, settings: Settings) -> Ou
             budget_bytes=budget,
             truth=truth,
             protocols=settings.protocols if truth is not None else (),
+            **towards,
         )
     return replace(
         outcome,

@@ -78,7 +78,7 @@ def plan(
     used = resident_bytes() if used_bytes is None else used_bytes
     used += beside_bytes
     given = budget_bytes is not None
-    budget = used + int(free_bytes() * FREE_SHARE) if budget_bytes is None else budget_bytes
+    budget = _budget(used, budget_bytes)
     smallest = 0
     for rows, columns in _choices(size, box, reach):
         peak = used + _cost(size, reach, rows, columns)
@@ -95,6 +95,17 @@ def plan(
         if given
         else "Close other programs, or use a smaller model",
     )
+
+
+def room(budget_bytes: int | None, beside_bytes: int = 0) -> int:
+    """Bytes of results that a Transform may keep in memory before the bands are planned: half
+    of what is left to take. What it keeps is part of what the plan finds taken."""
+    used = resident_bytes() + beside_bytes
+    return max(0, (_budget(used, budget_bytes) - used) // 2)
+
+
+def _budget(used: int, budget_bytes: int | None) -> int:
+    return used + int(free_bytes() * FREE_SHARE) if budget_bytes is None else budget_bytes
 
 
 def _choices(size: Size, box: Box | None, reach: Reach) -> Iterator[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Harmonises one picture: look once, predict, then recolour band by band.
 
     pass 1   picture and mask, all rows -> thumbnail -> network -> Transform
+    between  a Transform with `bind` sees the picture once more, and keeps what it found
     pass 2   bands of rows -> tiles of the mask's box -> Transform -> blend -> 16-bit rows
 
 Rows that the mask does not touch are copied as codes and never become float; in the others
@@ -10,6 +11,7 @@ by a thread of its own: codecs leave Python's lock, so they run beside the arith
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -22,8 +24,9 @@ from hzcli.core.window import Size, Window
 from hzcli.engine import thumbnail
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.overlap import Clock, ahead, behind
-from hzcli.engine.plan import Box, cuts, plan
+from hzcli.engine.plan import Box, cuts, plan, room
 from hzcli.engine.recolour import Band, Recolour, widen
+from hzcli.engine.source import Source
 from hzcli.engine.thumbnail import Reader, Survey
 from hzcli.errors import MaskError, PictureError, UsageError
 from hzcli.metrics import WORKING_BYTES, StreamedMetrics
@@ -34,7 +37,11 @@ MOSTLY_FOREGROUND = 0.95
 
 
 class Predictor(Protocol):
-    """What the engine asks of a model."""
+    """What the engine asks of a model.
+
+    Where it has them: `thumbnail_filter` (one of `thumbnail.FILTERS`), `needs_closeup`,
+    `mask_edges` (squares that it wants the mask sampled to) and `takes_reference`.
+    """
 
     thumbnail_edge: int
 
@@ -63,6 +70,7 @@ def harmonise(
     budget_bytes: int | None = None,
     truth: Reader | None = None,
     protocols: Sequence[str] = (),
+    reference: Reader | None = None,
 ) -> Outcome:
     """Harmonise one picture and hand its rows to `writer`, which the caller closes.
 
@@ -73,6 +81,7 @@ def harmonise(
         strength: 0 changes nothing, 1 changes as much as the model says.
         budget_bytes: what the process may take; None plans by what is free.
         truth: the ground truth, for the metrics of `protocols`, before and after.
+        reference: another picture, of any size, to harmonise towards.
 
     Returns:
         What was done, measured and noticed; "done".
@@ -81,17 +90,23 @@ def harmonise(
         MaskError: the mask does not fit, is empty, or leaves no background.
         PictureError: the ground truth does not fit, or a file cannot be read or written.
         BudgetError: the budget is too small. ModelError: the model's answer is no number.
+        UsageError: the options are not known, or the model takes no reference.
     """
     if mode not in MODES or not 0 <= strength <= 1:
         raise UsageError(
             f"mode '{mode}' with strength {strength} is not known",
             "Modes are region and lut; strengths go from 0 to 1",
         )
+    if reference is not None and not getattr(predictor, "takes_reference", False):
+        raise UsageError(
+            "this model harmonises towards a picture's own background only",
+            "Leave the reference out, or choose a model that takes one",
+        )
     clock = Clock()
-    with clock("total"), torch.inference_mode():
+    with clock("total"), torch.inference_mode(), contextlib.ExitStack() as held:
         _check_sizes(reader, mask_reader, truth)
         with clock("thumbnail"):
-            survey = thumbnail.make(reader, mask_reader, predictor.thumbnail_edge)
+            survey = thumbnail.look(reader, mask_reader, predictor, reference)
         warnings = _check_mask(survey, reader.size)
         transform: Transform | None = None
         reach = Reach()
@@ -108,6 +123,17 @@ def harmonise(
                 # What is decoded whole is decoded here: before the plan looks at what is left.
                 truth.read(Window(0, 1, 0, reader.size.width, reader.size))
         chosen = plan(reader.size, box, reach, budget_bytes, beside_bytes=beside)
+        source: Source | None = None
+        if box is not None and hasattr(transform, "bind"):
+            space = room(budget_bytes, beside)
+            source = held.enter_context(
+                Source(reader, mask_reader, box, torch.device(device), space)
+            )
+            with clock("bind"):
+                transform = transform.bind(source)  # type: ignore[union-attr]
+                source.relax()
+            reach = transform.reach
+            chosen = plan(reader.size, box, reach, budget_bytes, beside_bytes=beside)
         recolour = None
         if transform is not None:
             scales = [1 / ((1 << depth) - 1) for depth in (reader.depth, mask_reader.depth)]
@@ -134,6 +160,8 @@ def harmonise(
                     widen(band.own(band.codes), rows)
                     if recolour and band.mask is not None:
                         recolour.band(band, rows, chosen.tile_columns)
+                        if source is not None:
+                            source.relax()
                 if comparison:
                     with clock("metrics"):
                         comparison.update(band, rows)
@@ -202,8 +230,20 @@ def _check_mask(survey: Survey, size: Size) -> list[str]:
     return warnings
 
 
+def _on(thumb: Thumbnail, device: Any) -> Thumbnail:
+    """The same on a device."""
+    return Thumbnail(
+        thumb.rgb.to(device),
+        thumb.mask.to(device),
+        thumb.full,
+        None if thumb.closeup is None else _on(thumb.closeup, device),
+        None if thumb.reference is None else thumb.reference.to(device),
+        None if thumb.masks is None else {k: m.to(device) for k, m in thumb.masks.items()},
+    )
+
+
 def _predict(predictor: Predictor, thumb: Thumbnail, mode: str, device: Any) -> Transform:
-    thumb = Thumbnail(thumb.rgb.to(device), thumb.mask.to(device), thumb.full)
+    thumb = _on(thumb, device)
     return predictor.predict(thumb) if mode == "region" else predictor.predict_lut(thumb)
 
 

@@ -7,34 +7,34 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save
 
-from hzcli.io.atomic import beside, write_text
-from hzcli.models.hinet import HINet, HINetConfig
+from hzcli import checkpoints
+from hzcli.io.atomic import write_text
+from hzcli.models import readings_of
+from hzcli.train.recipes import Recipe, build
 
 
-def save_weights(model: HINet, path: Path, *, id: str) -> None:
-    """Write weights as fp16 safetensors that `hzcli.models.load` takes.
+def save_weights(model: Any, path: Path, *, id: str) -> None:
+    """Write any model's weights as fp16 safetensors that `hzcli.models.load` takes.
 
-    Whole numbers (counters) keep their type.
+    Whole numbers (counters) keep their type. What tensor shapes cannot tell stands in the
+    metadata; the configuration is there for people to read.
     """
     state = {
-        key: value.detach().cpu().to(torch.float16).contiguous()
-        if value.is_floating_point()
-        else value.detach().cpu()
+        key: value.to(torch.float16) if value.is_floating_point() else value
         for key, value in model.state_dict().items()
     }
     metadata = {
-        "model": "hinet",
+        "model": model.card.model,
         "id": id,
-        "format": "1",
-        "reading": "aligned",
+        "format": "2",
+        **readings_of(model.config),
         "config": json.dumps(asdict(model.config)),
     }
-    with beside(path) as part:
-        part.write_bytes(save(state, metadata=metadata))
+    checkpoints.write(state, path, metadata)
 
 
 def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
@@ -49,26 +49,27 @@ def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
         The path of the safetensors file.
     """
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    recipe = state["recipe"]
-    name = id or recipe["name"]
-    model = HINet(HINetConfig.from_dict(recipe["config"]))
+    recipe = Recipe.from_dict(state["recipe"])
+    name = id or recipe.name
+    model = build(recipe)
     model.load_state_dict(state["ema"])
     path = (to or run) / f"{name}.safetensors"
     save_weights(model, path, id=name)
     last = state["history"][-1] if state["history"] else {}
     card = {
         "id": name,
-        "model": "hinet",
+        "model": recipe.model,
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "thumbnail": recipe["config"]["thumbnail"],
+        "thumbnail": model.thumbnail_edge,
         "licence": "as the terms of the data allow",
         "data_terms": "those of the photographs that were given",
         "data": state.get("data", []),
-        "recipe": recipe["name"],
-        "config": recipe["config"],
+        "recipe": recipe.name,
+        "config": asdict(model.config),
+        "readings": readings_of(model.config),
         "steps": state["step"],
         "minutes": round(state["seconds"] / 60, 1),
         "hardware": state.get("device", ""),

@@ -27,11 +27,24 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 @pytest.fixture
-def hz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loads: list[object]) -> Hz:
+def hz(loads: list[object], bare_hz: Hz) -> Hz:
     """The command line in an empty folder, with a model made by rule, on the CPU."""
+    return bare_hz
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's own folder of hz, empty."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def bare_hz(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Hz:
+    """The command line in an empty folder, with the models that are installed, on the CPU."""
     from hzcli.cli import app
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HZ_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
 

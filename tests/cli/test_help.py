@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_shots import Hz
@@ -18,10 +19,20 @@ FLAGS = {
     "run": {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--truth-dir", "--truth-suffix",
         "--layout", "--output", "--overwrite", "--dry-run", "--report", "--no-report", "--model",
-        "--weights", "--mode", "--strength", "--protocol", "--device", "--memory", "--quiet",
-        "--verbose", "--json",
+        "--weights", "--background", "--mode", "--strength", "--protocol", "--device", "--memory",
+        "--quiet", "--verbose", "--json",
+    },
+    "eval": {
+        "--composites", "--suffix", "--mask-suffix", "--mask-dir", "--truth-dir", "--truth-suffix",
+        "--layout", "--output", "--protocol", "--quiet", "--verbose", "--json",
     },
     "models": {"--quiet", "--verbose", "--json"},
+    "models list": {"--quiet", "--verbose", "--json"},
+    "models info": {"--quiet", "--verbose", "--json"},
+    "models import": {
+        "--as", "--output", "--variant", "--overwrite", "--quiet", "--verbose", "--json",
+    },
+    "models verify": {"--quiet", "--verbose", "--json"},
     "train": {
         "--data", "--output", "--resume", "--minutes", "--steps", "--device", "--seed", "--quiet",
         "--verbose", "--json",
@@ -48,13 +59,16 @@ def test_each_command_has_help_and_an_example(command: str, hz: Hz) -> None:
 
     from hzcli.cli import app
 
-    said = hz(command, "--help")
+    words = command.split()
+    said = hz(*words, "--help")
     assert said.exit_code == 0
     assert f"Example: hz {command}" in said.out
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
+    for word in words:
+        group = group.commands[word]
     given = {
         flag
-        for option in group.commands[command].params  # type: ignore[attr-defined]
+        for option in group.params
         for flag in (*option.opts, *option.secondary_opts)
         if flag.startswith("--")
     }

@@ -7,11 +7,15 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_pictures import Picture, colours, soft_disc
+from PIL import Image
+from torch.nn import functional as F
 
 from hzcli.core.mask import bounding_box
+from hzcli.core.window import Size
 from hzcli.engine import thumbnail
 
 # float32 sums of up to some thousand values of [0, 1].
@@ -98,3 +102,99 @@ def test_every_row_is_read_once():
     rows = [row for top, bottom in picture.rows_read for row in range(top, bottom)]
     assert rows == list(range(50)) and picture.rows_read == mask.rows_read
     assert picture.rows_read[0] == (0, 7)
+
+
+# --- Filters of published networks ----------------------------------------------------------
+
+SHAPES = [(64, 48, 16), (300, 217, 32), (33, 500, 24), (16, 16, 16), (9, 7, 16), (1, 40, 8)]
+
+
+def in_bands(picture: np.ndarray, mask: np.ndarray, edge: int, filter: str, **options):
+    """A survey that reads few rows at a time."""
+    with mock.patch.object(thumbnail, "READ_PIXELS", 11 * picture.shape[1]):
+        return thumbnail.make(Picture(picture), Picture(mask), edge, filter, **options)
+
+
+def square(tensor: torch.Tensor) -> np.ndarray:
+    return tensor[0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize(("height", "width", "edge"), SHAPES)
+def test_bilinear_is_opencvs_and_torchs(height: int, width: int, edge: int) -> None:
+    """INTER_LINEAR and F.interpolate without antialiasing, streamed, on 16-bit pictures."""
+    picture, mask = colours(height, width, 16), np.full((height, width), 255, np.uint8)
+    mask[0, 0] = 0
+    survey = in_bands(picture, mask, edge, "bilinear")
+    float_picture = picture.astype(np.float32) / 65535
+    theirs = cv2.resize(float_picture, (edge, edge), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(square(survey.thumbnail.rgb) - theirs).max() < 2e-5
+    given = torch.from_numpy(float_picture.transpose(2, 0, 1).copy())[None]
+    torchs = F.interpolate(given, (edge, edge), mode="bilinear", align_corners=False)
+    assert (survey.thumbnail.rgb - torchs).abs().max() < 2e-5
+    soft = torch.from_numpy(mask[None, None].astype(np.float32) / 255)
+    torchs = F.interpolate(soft, (edge, edge), mode="bilinear", align_corners=False)
+    assert (survey.thumbnail.mask - torchs).abs().max() < 2e-5
+
+
+@pytest.mark.parametrize(("height", "width", "edge"), SHAPES)
+def test_triangle_is_pillows_bilinear(height: int, width: int, edge: int) -> None:
+    """In float: Pillow's mode F, channel by channel; and its 8 bits to their rounding."""
+    picture, mask = colours(height, width, 8), np.full((height, width), 255, np.uint8)
+    mask[-1, -1] = 0
+    ours = square(in_bands(picture, mask, edge, "triangle").thumbnail.rgb)
+    for c in range(3):
+        channel = Image.fromarray(picture[..., c].astype(np.float32))
+        theirs = np.asarray(channel.resize((edge, edge), Image.Resampling.BILINEAR)) / 255
+        assert np.abs(ours[..., c] - theirs).max() < 2e-5
+    rounded = np.asarray(Image.fromarray(picture).resize((edge, edge), Image.Resampling.BILINEAR))
+    assert np.abs(ours * 255 - rounded).max() <= 1.01
+
+
+@pytest.mark.parametrize("filter", thumbnail.FILTERS)
+@pytest.mark.parametrize(("height", "width", "edge"), SHAPES)
+def test_bands_add_up_to_the_whole(height: int, width: int, edge: int, filter: str) -> None:
+    picture, mask = colours(height, width, 16), soft_disc(height, width, 16, (0.5, 0.5), 5)
+    survey = in_bands(picture, mask, edge, filter)
+    whole = thumbnail.resize(picture / 65535, edge, edge, filter)
+    assert np.abs(square(survey.thumbnail.rgb) - whole).max() < TOLERANCE
+
+
+@given(st.integers(1, 3000), st.integers(1, 300), st.sampled_from(thumbnail.FILTERS))
+@settings(deadline=None, max_examples=60)
+def test_every_filter_keeps_a_flat_picture_flat(source: int, target: int, filter: str) -> None:
+    weights = thumbnail.weights(source, target, filter)
+    assert weights.shape == (target, source) and weights.min() >= 0
+    assert np.abs(weights.sum(axis=1) - 1).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("filter", thumbnail.FILTERS)
+def test_a_closeup_is_the_thumbnail_of_the_box(filter: str) -> None:
+    """Of every pixel that is not 0, however faint; at the same edge and by the same filter."""
+    picture, mask = colours(90, 120, 8), np.zeros((90, 120), np.uint8)
+    mask[20:70, 30:101] = 200
+    mask[75, 17] = 1
+    closeup = in_bands(picture, mask, 16, filter, closeup=True).thumbnail.closeup
+    assert closeup is not None and closeup.full == Size(56, 84)
+    for tensor, whole in ((closeup.rgb, picture), (closeup.mask, mask[..., None])):
+        box = thumbnail.resize(whole[20:76, 17:101] / 255, 16, 16, filter)
+        assert np.abs(square(tensor) - box).max() < TOLERANCE
+
+
+def test_masks_of_other_edges_are_sampled() -> None:
+    """From the full mask, whatever the thumbnail's filter."""
+    picture, mask = colours(200, 120, 8), soft_disc(200, 120, 8, (0.4, 0.6), 40)
+    found = in_bands(picture, mask, 16, "area", mask_edges=(32, 8)).thumbnail.masks
+    assert found is not None and set(found) == {32, 8}
+    soft = torch.from_numpy(mask[None, None].astype(np.float32) / 255)
+    for edge, sampled in found.items():
+        theirs = F.interpolate(soft, (edge, edge), mode="bilinear", align_corners=False)
+        assert (sampled - theirs).abs().max() < 2e-5
+
+
+def test_a_reference_is_seen_alike() -> None:
+    picture = colours(77, 50, 16)
+    with mock.patch.object(thumbnail, "READ_PIXELS", 500):
+        seen = thumbnail.make_reference(Picture(picture), 16, "triangle")
+    assert np.abs(square(seen) - thumbnail.resize(picture / 65535, 16, 16, "triangle")).max() < (
+        TOLERANCE
+    )

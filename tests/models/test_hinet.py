@@ -1,294 +1,46 @@
-"""HINet in its aligned reading: layers against float64, laws against the whole picture."""
+"""HINet in our configurations: the contract, weights saved and read back, sizes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 import torch
+from contract import ModelContract, readings_of, shapes_of
 from safetensors.torch import save_file
+from small_hinets import COMPACT, PAPER, picture, transform_of
+from small_hinets import network as network_of
 
-from hzcli import models
-from hzcli.core.lut import identity_lut, lookup
+from hzcli import catalog, models
+from hzcli.core.lut import identity_lut
 from hzcli.core.transform import Thumbnail
-from hzcli.core.window import Size, Window, bands
-from hzcli.engine.recolour import Band, Recolour
+from hzcli.core.window import Size, Window
 from hzcli.errors import ModelError
-from hzcli.models.hinet import HINet, HINetConfig, LocalMlp, polynomials
-from hzcli.nets import cells, local_mlp
+from hzcli.models import hinet
+from hzcli.models.hinet import HINet, HINetConfig, polynomials
 from hzcli.train.export import save_weights
-
-SIZES = [(1, 1), (1, 37), (37, 1), (3, 5), (64, 64), (97, 130), (211, 61), (66, 300)]
-
-
-COMPACT = HINetConfig(channels=(8, 16, 32, 32), blocks=1, code=32, hyper=16, thumbnail=64)
-# The paper's encoder as it is, with small MLPs behind it.
-PAPER = dataclasses.replace(
-    HINetConfig.paper(), hyper=16, width=8, rank=3, waves=6, table=4, table_edge=48, lut=5
-)
-
-
-def _network(config: HINetConfig) -> HINet:
-    """An untrained HINet whose output moves far from the input's colours."""
-    torch.manual_seed(3)
-    model = HINet(config).eval().requires_grad_(False)
-    for head in [*model.hyper, model.appearance, model.lut]:
-        last = head[-1] if config.encoder == "paper" else head
-        last.weight.normal_(0, 0.15)
-    model.basics[3][3].mul_(25)
-    return model
 
 
 @pytest.fixture(scope="module")
 def network() -> HINet:
-    return _network(COMPACT)
+    return network_of(COMPACT)
 
 
 @pytest.fixture(scope="module")
 def paper() -> HINet:
-    return _network(PAPER)
+    return network_of(PAPER)
 
 
-@pytest.fixture(scope="module", params=["network", "paper"])
-def transform(request: pytest.FixtureRequest) -> LocalMlp:
-    """What each encoder's network predicts from one thumbnail; it fits any picture."""
-    return _transform(request.getfixturevalue(request.param), Size(64, 64))
+class TestHINet(ModelContract):
+    module = hinet
 
-
-def _picture(height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    rgb = torch.rand(1, 3, height, width, generator=generator)
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    inside = ((y / height - 0.55) ** 2 + (x / width - 0.45) ** 2) < 0.09
-    mask = inside.float()[None, None]
-    mask[..., height // 2, width // 2] = 0.3
-    return rgb, mask
-
-
-def _transform(network: HINet, size: Size, seed: int = 0) -> LocalMlp:
-    rgb, mask = _picture(network.thumbnail_edge, network.thumbnail_edge, seed)
-    with torch.no_grad():
-        transform = network.predict(Thumbnail(rgb, mask, size))
-    # Weights that vary strongly from cell to cell, as those of an untrained encoder do not.
-    noise = torch.Generator().manual_seed(seed)
-    maps = tuple(m + 0.4 * torch.randn(m.shape, generator=noise) for m in transform.maps)
-    return dataclasses.replace(transform, maps=maps)
-
-
-@torch.no_grad()
-def test_each_level_matters(transform):
-    """Guard: to a function that is the same everywhere almost any decoder would do justice."""
-    rgb, mask = _picture(64, 64, 1)
-    whole = Window.whole(Size(64, 64))
-    out = transform.apply(rgb, mask, whole)
-    inside = mask[0, 0] > 0
-    assert (out - lookup(transform.lut, rgb))[0, :, inside].std(1).mean() > 0.05
-    for n in range(3):
-        maps = list(transform.maps)
-        maps[n] = maps[n].mean((2, 3), keepdim=True).expand_as(maps[n])
-        flat = dataclasses.replace(transform, maps=tuple(maps)).apply(rgb, mask, whole)
-        assert (flat - out).abs().max() > 0.01
-
-
-@pytest.mark.parametrize(("height", "width"), SIZES)
-@pytest.mark.parametrize("rows", [4, 16, 44])
-@torch.no_grad()
-def test_bands_equal_the_whole_picture(transform, height, width, rows):
-    """L1: decoding band by band with the stated halo gives the whole picture's pixels."""
-    size = Size(height, width)
-    rgb, mask = _picture(height, width, 1)
-    whole = transform.apply(rgb, mask, Window.whole(size))
-    reach = transform.reach
-    for band in bands(size, rows):
-        grown = band.grow(reach.halo, reach.align)
-        part = (slice(None), slice(None), slice(grown.top, grown.bottom))
-        got = transform.apply(rgb[part], mask[part], grown)
-        inside = band.inside(grown)
-        difference = (got[..., inside[0], :] - whole[..., band.top : band.bottom, :]).abs()
-        difference = difference * (mask[..., band.top : band.bottom, :] > 0)
-        assert difference.max() <= 1 / 131070
-
-
-@torch.no_grad()
-def test_a_window_in_the_middle_equals_the_whole_picture(transform):
-    """L1 for columns: any window that starts at a multiple of `align` will do."""
-    size = Size(120, 200)
-    rgb, mask = _picture(120, 200, 1)
-    whole = transform.apply(rgb, mask, Window.whole(size))
-    inner = Window(31, 90, 55, 141, size)
-    grown = inner.grow(transform.reach.halo, transform.reach.align)
-    rows, columns = slice(grown.top, grown.bottom), slice(grown.left, grown.right)
-    got = transform.apply(rgb[..., rows, columns], mask[..., rows, columns], grown)
-    ys, xs = inner.inside(grown)
-    expected = whole[..., inner.top : inner.bottom, inner.left : inner.right]
-    changed = mask[..., inner.top : inner.bottom, inner.left : inner.right] > 0
-    assert ((got[..., ys, xs] - expected).abs() * changed).max() <= 1 / 131070
-
-
-def test_blocks_that_miss_the_mask_are_not_computed(network, monkeypatch):
-    """A mask of one pixel decodes one block, and a few of each coarser level."""
-    decoded = []
-    run = local_mlp.run_mlp
-    monkeypatch.setattr(
-        local_mlp, "run_mlp", lambda x, w: decoded.append(x.shape[::2]) or run(x, w)
-    )
-    size = Size(512, 512)
-    transform = _transform(network, size)
-    rgb, mask = torch.rand(1, 3, 512, 512), torch.zeros(1, 1, 512, 512)
-    mask[..., 200, 300] = 1
-    with torch.inference_mode():
-        transform.apply(rgb, mask, Window.whole(size))
-    assert sum(n * k for n, k in decoded) < 0.02 * 512 * 512
-
-
-@torch.no_grad()
-def test_pixels_far_from_the_mask_are_the_input(transform):
-    """L2, the Transform's part: blocks that miss the mask come back bit by bit."""
-    rgb, mask = torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
-    mask[..., :20, :20] = 1
-    out = transform.apply(rgb, mask, Window.whole(Size(256, 256)))
-    assert torch.equal(out[..., 128:, 128:], rgb[..., 128:, 128:])
-    assert not torch.equal(out[..., :20, :20], rgb[..., :20, :20])
-
-
-@pytest.mark.parametrize("tile_columns", [24, 1000])
-def test_background_codes_are_the_source(transform, tile_columns):
-    """L2: through the engine, pixels with mask 0 keep their codes, others do not."""
-    size = Size(60, 90)
-    rng = np.random.default_rng(5)
-    codes = rng.integers(0, 65536, (60, 90, 3)).astype(np.uint16)
-    mask = (_picture(60, 90)[1][0, 0].numpy() * 255).astype(np.uint8)
-    recolour = Recolour(transform, 1.0, torch.device("cpu"), [1 / 65535, 1 / 255])
-    rows = codes.copy()
-    whole = Window.whole(size)
-    with torch.inference_mode():
-        recolour.band(Band(whole, whole, codes, mask, None), rows, tile_columns)
-    assert np.array_equal(rows[mask == 0], codes[mask == 0])
-    assert (rows[mask > 0] != codes[mask > 0]).mean() > 0.9
-
-
-@pytest.mark.parametrize("chunk", [1, 20_000])
-@torch.no_grad()
-def test_pieces_decode_what_the_whole_does(transform, chunk, monkeypatch):
-    """`apply` by wanted blocks, a few at a time, against `levels`: all pixels at once. The mask
-    has holes and islands, the window begins and ends inside blocks."""
-    monkeypatch.setattr(local_mlp, "CHUNK", chunk)
-    size = Size(150, 233)
-    window = Window(12, 130, 20, 211, size)
-    rgb = torch.rand(1, 3, 118, 191)
-    blobs = torch.rand(1, 1, 12, 20)
-    mask = torch.nn.functional.interpolate((blobs > 0.7).float(), (118, 191))
-    expected = transform.levels(rgb, mask, window, finest_only=True)[-1]
-    got = transform.apply(rgb, mask, window)
-    valid = torch.zeros_like(mask)
-    valid[..., 4:-4, 4:-4] = 1  # the halo
-    assert ((got - expected).abs() * (mask * valid > 0)).max() < 1e-5
-    assert 0 < (got != rgb).float().mean() < 1
-
-
-def test_training_and_inference_decode_the_same(network):
-    """A batch with gradients and one picture without agree."""
-    size = Size(64, 96)
-    model = _network(COMPACT).requires_grad_(True)
-    first, second = _picture(64, 64, 0), _picture(64, 64, 1)
-    thumbs = Thumbnail(*(torch.cat(pair) for pair in zip(first, second, strict=True)), size)
-    rgb, mask = torch.rand(2, 3, 64, 96), torch.ones(2, 1, 64, 96)
-    trained = model.predict(thumbs).apply(rgb, mask, Window.whole(size))
-    assert trained.requires_grad
-    with torch.inference_mode():
-        both = model.predict(thumbs).apply(rgb, mask, Window.whole(size))
-        alone = model.predict(Thumbnail(*second, size))
-        inferred = alone.apply(rgb[1:], mask[1:], Window.whole(size))
-    assert torch.equal(trained, both)
-    assert (trained[1:] - inferred).abs().max() < 1e-5
-
-
-@torch.no_grad()
-def test_decoding_against_float64(transform):
-    """The aligned reading written out for each pixel: three levels, cells, prior, residual."""
-    size = Size(27, 22)
-    rgb = torch.rand(1, 3, 27, 22)
-    mask = torch.rand(1, 1, 27, 22)
-    got = transform.apply(rgb, mask, Window.whole(size))[0].double().numpy()
-    expected = _decode(transform, rgb[0].double().numpy(), mask[0].double().numpy())
-    np.testing.assert_allclose(got, expected, atol=2e-5)
-
-
-def _decode(t: LocalMlp, rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(3, h, w) of a whole picture, pixel by pixel in float64."""
-    waves, phases, table = (v.double().numpy() for v in (t.waves, t.phases, t.table[0]))
-    pictures = [np.concatenate([rgb * 2 - 1, mask])]
-    for _ in range(2):
-        h, w = (n + n % 2 for n in pictures[-1].shape[1:])
-        padded = np.full((4, h, w), np.nan)  # a mean over what there is at odd ends
-        padded[:, : pictures[-1].shape[1], : pictures[-1].shape[2]] = pictures[-1]
-        pictures.append(np.nanmean(padded.reshape(4, h // 2, 2, w // 2, 2), (2, 4)))
-    features = None
-    for level, picture in enumerate(pictures[::-1]):
-        _, h, w = picture.shape
-        map_ = t.maps[level][0].double().numpy()
-        edges = [cells.block_edge(n, g) for n, g in zip((h, w), map_.shape[1:], strict=True)]
-        found = np.empty((t.width, h, w))
-        colours = np.empty((3, h, w))
-        for i, j in np.ndindex(h, w):
-            centre = [
-                ((p // e + 0.5) * e) / n * g - 0.5
-                for p, e, n, g in zip((i, j), edges, (h, w), map_.shape[1:], strict=True)
-            ]
-            y, x = (i + 0.5) / h * 2 - 1, (j + 0.5) / w * 2 - 1
-            place = [(v + 1) / 2 * table.shape[-1] - 0.5 for v in (y, x)]
-            sines = np.sin(y * waves[0] + x * waves[1] + phases)
-            v = [[y, x], sines, _at(table, *place), picture[:, i, j]]
-            if features is not None:
-                v.append(_at(features, (i + 0.5) / 2 - 0.5, (j + 0.5) / 2 - 0.5))
-            v = np.concatenate(v)
-            for weight, bias in _layers(t, level, _at(map_, *centre)):
-                v = v @ weight + bias
-                v = np.where(v > 0, v, 0.01 * v)
-            found[:, i, j] = v
-            *hidden, last = _layers(t, 3, t.appearance[0].double().numpy())
-            for weight, bias in hidden:
-                v = v @ weight + bias
-                v = np.where(v > 0, v, 0.01 * v)
-            colours[:, i, j] = np.tanh((v @ last[0] + last[1]) / 2)
-        features = found
-    base = lookup(t.lut.double(), torch.from_numpy(rgb)[None])[0].numpy()
-    return base + colours
-
-
-def _at(grid: np.ndarray, y: float, x: float) -> np.ndarray:
-    """Bilinear interpolation of (C, h, w) at fractional indices, ends held."""
-    y, x = (min(max(v, 0), n - 1) for v, n in zip((y, x), grid.shape[1:], strict=True))
-    a, b = int(y), int(x)
-    c, d = min(a + 1, grid.shape[1] - 1), min(b + 1, grid.shape[2] - 1)
-    top = grid[:, a, b] * (1 - x + b) + grid[:, a, d] * (x - b)
-    low = grid[:, c, b] * (1 - x + b) + grid[:, c, d] * (x - b)
-    return top * (1 - y + a) + low * (y - a)
-
-
-def _layers(t: LocalMlp, n: int, vector: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """tanh(A B) * basic and bias of each layer of MLP n."""
-    found, start, r = [], 0, t.mlps[n].rank
-    for basic in t.basics[n]:
-        a, b = basic.shape
-        left = vector[start : start + a * r].reshape(a, r)
-        right = vector[start + a * r : start + (a + b) * r].reshape(r, b)
-        start += (a + b) * r + b
-        found.append((np.tanh(left @ right) * basic.double().numpy(), vector[start - b : start]))
-    return found
-
-
-@torch.no_grad()
-def test_same_picture_twice_gives_the_same_bytes(network, paper):
-    """L7."""
-    size = Size(70, 90)
-    rgb, mask = _picture(70, 90, 4)
-    for model in (network, paper):
-        first = _transform(model, size).apply(rgb, mask, Window.whole(size))
-        second = _transform(model, size).apply(rgb, mask, Window.whole(size))
-        assert torch.equal(first, second)
+    def model(self) -> HINet:
+        torch.manual_seed(0)
+        model = network_of(COMPACT)
+        for parameter in model.parameters():  # away from zero-initialised branches
+            parameter.add_(torch.randn_like(parameter) * 0.03)
+        return model
 
 
 def test_sizes_of_the_paper():
@@ -305,46 +57,13 @@ def test_an_untrained_network_changes_nothing_much(config):
     """Our recipe starts at the identity: a residual near 0 and an identity LUT."""
     torch.manual_seed(0)
     model = HINet(config).eval()
-    rgb, mask = _picture(128, 128)
+    rgb, mask = picture(128, 128)
     with torch.inference_mode():
         transform, lut = model.predict_both(Thumbnail(rgb, mask, Size(128, 128)))
         out = transform.apply(rgb, mask, Window.whole(Size(128, 128)))
     assert torch.equal(lut.lut[0], identity_lut(config.lut))
     assert [m.shape[1] for m in transform.maps] == [m.length for m in config.mlps[:3]]
     assert (out - rgb).abs().mean() < 0.1
-
-
-def test_position_features_against_float64(network):
-    """[y, x, sin, table] at pixel centres; the table by scipy-free bilinear interpolation."""
-    level = local_mlp._Level(
-        _transform(network, Size(48, 40)),
-        2,
-        (torch.zeros(1, 3, 16, 20), torch.zeros(1, 1, 16, 20)),
-        Window(8, 24, 12, 32, Size(48, 40)),
-    )
-    features = local_mlp.position_features(level.y, level.x, network.table)
-    got = torch.cat(features, 1)[0].detach().double().numpy()
-    y = (np.arange(8, 24) + 0.5) * 2 / 48 - 1
-    x = (np.arange(12, 32) + 0.5) * 2 / 40 - 1
-    waves, phases = network.waves.double().numpy(), network.phases.double().numpy()
-    angle = y[:, None, None] * waves[0] + x[None, :, None] * waves[1] + phases
-    np.testing.assert_allclose(got[0], np.broadcast_to(y[:, None], (16, 20)), atol=1e-6)
-    np.testing.assert_allclose(got[1], np.broadcast_to(x, (16, 20)), atol=1e-6)
-    n = network.config.waves
-    np.testing.assert_allclose(got[2 : 2 + n], np.sin(angle).transpose(2, 0, 1), atol=1e-5)
-    table = network.table[0].double().numpy()
-    edge = table.shape[-1]
-
-    def at(v: float) -> tuple[int, int, float]:
-        p = min(max((v + 1) / 2 * edge - 0.5, 0), edge - 1)
-        return int(p), min(int(p) + 1, edge - 1), p - int(p)
-
-    for i in (0, 7, 15):
-        for j in (0, 11, 19):
-            (a, b, s), (c, d, t) = at(y[i]), at(x[j])
-            top = table[:, a, c] * (1 - t) + table[:, a, d] * t
-            low = table[:, b, c] * (1 - t) + table[:, b, d] * t
-            np.testing.assert_allclose(got[2 + n :, i, j], top * (1 - s) + low * s, atol=1e-6)
 
 
 @pytest.mark.parametrize("which", ["network", "paper"])
@@ -409,7 +128,7 @@ def test_bad_weights_are_refused_with_a_reason(network, tmp_path, spoil):
         models.load(path)
 
 
-@pytest.mark.parametrize("config", [COMPACT, PAPER], ids=["compact", "paper"])
+@pytest.mark.parametrize("config", [PAPER], ids=["paper"])
 def test_gradient_reaches_every_parameter(config):
     torch.manual_seed(0)
     model = HINet(config)
@@ -426,7 +145,7 @@ def test_gradient_reaches_every_parameter(config):
 
 
 def test_transform_is_a_value(network):
-    transform = _transform(network, Size(8, 8))
+    transform = transform_of(network, Size(8, 8))
     with pytest.raises(dataclasses.FrozenInstanceError):
         transform.waves = torch.zeros(1)
 
@@ -434,9 +153,34 @@ def test_transform_is_a_value(network):
 def test_a_run_before_training_does_no_harm():
     """The table's basis is kept; made without gradients, it must serve with them."""
     polynomials.cache_clear()
-    model = _network(COMPACT).requires_grad_(True)
-    rgb, mask = _picture(64, 64)
+    model = network_of(COMPACT).requires_grad_(True)
+    rgb, mask = picture(64, 64)
     thumb = Thumbnail(rgb, mask, Size(64, 64))
     with torch.inference_mode():
         model.predict_lut(thumb)
     model.predict_lut(thumb).lut.sum().backward()
+
+
+@pytest.mark.parametrize("config", [HINetConfig.compact(), HINetConfig.paper(), PAPER], ids=str)
+def test_every_configuration_is_read_back_from_shapes(config):
+    """Also from files of before, whose readings stand in a stored configuration."""
+    with torch.device("meta"):
+        shapes = shapes_of(HINet(config).state_dict())
+    assert hinet.detect(shapes) == "hinet"
+    assert hinet.config_from(shapes, readings_of(config)) == config
+    stored = {"config": json.dumps(dataclasses.asdict(config))}
+    assert hinet.config_from(shapes, stored) == config
+    other = dataclasses.replace(config, residual=False)
+    assert hinet.config_from(shapes, readings_of(other)) == other
+
+
+def test_the_weights_that_ship_are_read_from_their_shapes():
+    """And agree with the configuration that is stored with them."""
+    from safetensors import safe_open
+
+    with safe_open(catalog.weights_folder() / "hinet.safetensors", "pt") as file:
+        metadata = file.metadata()
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    assert hinet.detect(shapes) == "hinet"
+    found = hinet.config_from(shapes, metadata)
+    assert found == HINetConfig.from_dict(json.loads(metadata["config"]))

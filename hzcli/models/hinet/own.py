@@ -12,16 +12,20 @@ each handing its features to the next as a prior (LRIP).
 Differences from the authors' code: the `aligned` reading, see hzcli/nets/local_mlp.py, which is
 stored with weights; predicted parameters and tables are offsets from a learnt start (an
 identity table); the output is a residual on the table's colours (`residual=True`) in our own
-recipes. The network that reads the authors' weights is in hinet_published.py.
+recipes. What the paper's eq. (1) asks, weights interpolated between cells, is done block by
+block. The network that reads the authors' weights is in as_published.py.
 
 Letters: B pictures, (gh, gw) cells of a grid, P parameters of an MLP.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from math import isqrt
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +59,9 @@ class HINetConfig:
     lut: nodes a side of the auxiliary 3D LUT (paper: 7).
     encoder: "compact", or "paper" (HRNet with OCR, and iDIH's encoder).
     """
+
+    # What the shapes of tensors cannot tell; stored beside weights.
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual")
 
     thumbnail: int = 224
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
@@ -97,6 +104,46 @@ class HINetConfig:
             table_edge=256,
             encoder="paper",
         )
+
+    @classmethod
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], readings: Mapping[str, str]
+    ) -> HINetConfig:
+        """The configuration of a network with tensors of these shapes.
+
+        Args:
+            shapes: of a `state_dict`.
+            readings: the metadata of a file of weights. Those that older files lack stand in
+                their `config`, as JSON; without either, defaults are taken.
+        """
+        stored = json.loads(readings.get("config", "{}"))
+        stored |= {name: readings[name] for name in cls.READINGS if name in readings}
+        compact = "encoder.share" in shapes
+        layers = [sum(key.startswith(f"basics.{n}.") for key in shapes) for n in range(4)]
+        width = shapes["basics.0.0"][1]
+        sizes = [shapes[f"basics.0.{i}"] for i in range(layers[0])]
+        biases = sum(b for _, b in sizes)
+        known: dict[str, Any] = {
+            "thumbnail": int(stored.get("thumbnail", cls.thumbnail)),
+            "residual": str(stored.get("residual", cls.residual)).lower() == "true",
+            "hyper": shapes["hyper.0.weight" if compact else "hyper.0.0.weight"][int(compact)],
+            "width": width,
+            "hidden": tuple(count - 1 for count in layers[:3]),
+            "rank": (shapes["starts.0"][0] - biases) // sum(a + b for a, b in sizes),
+            "waves": shapes["waves"][1],
+            "table": shapes["table"][1],
+            "table_edge": shapes["table"][2],
+            "lut": round((shapes["lut.weight" if compact else "lut.2.weight"][0] / 3) ** (1 / 3)),
+            "encoder": "compact" if compact else "paper",
+        }
+        if compact:
+            stages = [shapes[f"encoder.stages.{n}.down.weight"][0] for n in range(4)]
+            known["channels"] = tuple(stages)
+            known["blocks"] = sum(key.endswith(".qkv.weight") for key in shapes)
+            known["code"] = shapes["encoder.share"][0]
+        else:
+            known["thumbnail"] = 4 * isqrt(shapes["encoder.compress_layer.0.weight"][1])
+        return cls(**known)
 
     @property
     def mlps(self) -> tuple[Modulated, Modulated, Modulated, Modulated]:
@@ -235,6 +282,3 @@ def polynomials(size: int) -> Tensor:
     one = [torch.ones_like(x), x, (3 * x**2 - 1) / 2, (5 * x**3 - 3 * x) / 2]
     powers = [(i, j, k) for i in range(4) for j in range(4 - i) for k in range(4 - i - j)]
     return torch.stack([torch.einsum("i,j,k->ijk", one[i], one[j], one[k]) for i, j, k in powers])
-
-
-__all__ = ["HINet", "HINetConfig", "LocalMlp"]
