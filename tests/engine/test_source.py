@@ -138,8 +138,8 @@ def test_room_is_half_of_what_is_left() -> None:
 
 
 HEIGHT_TEST = """
-import resource, sys
-from memory_pictures import Model
+import sys
+from memory_pictures import Model, high_water
 from test_source import Mirrored
 import numpy as np
 from hzcli.core.window import Size
@@ -158,11 +158,11 @@ class Gone:
     def write(self, rows): pass
 budget = 420 << 20
 stream.harmonise(Made(3), Made(0), Model(Mirrored()), Gone(), budget_bytes=budget)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(high_water())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM from /proc")
 def test_what_a_transform_keeps_is_no_memory_of_ours() -> None:
     """L3: results of 230 and of 690 MB, both above the budget's room, peak alike."""
     peaks = []
