@@ -120,6 +120,8 @@ def predictions(
     out = None
     if stage.local:
         transform = model.predict(thumb)
+        if hasattr(transform, "bind"):
+            return _bound(model, thumb, batch, window), None, None, batch
         out = transform.apply(batch.composite, batch.mask, window)
         table = getattr(transform, "lut", None)
     else:
@@ -127,6 +129,41 @@ def predictions(
     if not isinstance(table, Tensor):
         return out, None, None, batch
     return out, lookup(table, batch.composite), table, batch
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A core.transform.Source over pictures in memory."""
+
+    rgb: Tensor
+    mask: Tensor
+
+    @property
+    def size(self) -> Size:
+        return Size(*self.rgb.shape[2:])
+
+    @property
+    def box(self) -> Window:
+        return Window.whole(self.size)
+
+    def read(self, window: Window) -> tuple[Tensor, Tensor]:
+        rows, columns = window.inside(self.box)
+        return self.rgb[:, :, rows, columns], self.mask[:, :, rows, columns]
+
+    def scratch(self, *shape: int) -> Tensor:
+        return self.rgb.new_zeros(shape)
+
+
+def _bound(model: Any, thumb: Thumbnail, batch: Batch, window: Window) -> Tensor:
+    """Colours of a Transform that must be shown the picture first: one picture at a time."""
+    parts = []
+    for i in range(len(batch.kind)):
+        one = slice(i, i + 1)
+        shown = _Shown(batch.composite[one], batch.mask[one])
+        small = Thumbnail(thumb.rgb[one], thumb.mask[one], thumb.full)
+        transform = model.predict(small).bind(shown)
+        parts.append(transform.apply(shown.rgb, shown.mask, window))
+    return torch.cat(parts)
 
 
 def modern(model: Any, batch: Batch, stage: Stage) -> Loss:

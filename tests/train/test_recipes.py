@@ -1,0 +1,57 @@
+"""Every recipe trains: two steps of it lower nothing but run from photographs to weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hzcli import models
+from hzcli.train import loop, recipes
+from hzcli.train.export import export
+
+OWN = ("hinet", "cdtnet", "s2crnet", "aict", "hdnet", "pctnet")
+# Those whose networks a test can afford.
+PUBLISHED = ("s2crnet-paper", "hdnet-lite-paper", "cdtnet-paper")
+
+
+def _short(name: str) -> recipes.Recipe:
+    plan = recipes.get(name, steps=2)
+    plan = replace(plan, batch=2, warmup=0, cache=72)
+    if not plan.published:
+        return replace(plan, stages=((0.0, 64),), local_from=0.0)
+    edge = 96 if plan.adversary else 64  # the adversary's patches need some room
+    return replace(plan, stages=((0.0, edge),), picture=min(plan.picture, 1.5))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_own_start_at_doing_nothing_and_come_back(name: str, pack: Path, tmp_path: Path):
+    start = loop.train(_short(name), [pack], tmp_path / "a", validate_every=2)
+    assert 0.5 < start["history"][-1]["ratio"] < 1.5  # averaged weights, next to their start
+    path = export(tmp_path / "a")
+    model = models.load(path)
+    saved = torch.load(tmp_path / "a" / "checkpoint.pt", weights_only=True)["ema"]
+    for key, value in model.state_dict().items():
+        assert torch.allclose(value.float(), saved[key].float(), rtol=2e-3, atol=1e-4), key
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_take_a_step_of_their_paper(name: str, pack: Path, tmp_path: Path):
+    plan = _short(name)
+    loop.train(plan, [pack], tmp_path, validate_every=10)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2
+    assert (state["adversary"] is not None) == (name == "s2crnet-paper")
+    start = models.published(plan.published).state_dict()
+    assert state["model"].keys() == start.keys()
+    assert all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+def test_every_recipe_names_a_model_and_says_what_it_is():
+    for name, make in recipes.RECIPES.items():
+        plan = make()
+        assert plan.name == name and plan.model in recipes.CLASSES
+        assert make.__doc__ and plan.steps > 1000
+        assert (plan.config is None) == bool(plan.published)
