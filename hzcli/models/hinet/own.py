@@ -58,10 +58,12 @@ class HINetConfig:
     waves: sine features of the position. table, table_edge: learnt position table.
     lut: nodes a side of the auxiliary 3D LUT (paper: 7).
     encoder: "compact", or "paper" (HRNet with OCR, and iDIH's encoder).
+    views: once trained, the compact encoder looks at the thumbnail at so many sizes (32 pixels
+    between them), and at each mirrored as well, and the codes are averaged; 0: one look.
     """
 
     # What the shapes of tensors cannot tell; stored beside weights.
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "views")
 
     thumbnail: int = 224
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
@@ -77,6 +79,7 @@ class HINetConfig:
     lut: int = 7
     residual: bool = True
     encoder: str = "compact"
+    views: int = 0
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> HINetConfig:
@@ -126,6 +129,7 @@ class HINetConfig:
         known: dict[str, Any] = {
             "thumbnail": int(stored.get("thumbnail", cls.thumbnail)),
             "residual": str(stored.get("residual", cls.residual)).lower() == "true",
+            "views": int(stored.get("views", cls.views)),
             "hyper": shapes["hyper.0.weight" if compact else "hyper.0.0.weight"][int(compact)],
             "width": width,
             "hidden": tuple(count - 1 for count in layers[:3]),
@@ -221,11 +225,11 @@ class HINet(nn.Module):
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The auxiliary 3D LUT (section III-E) for each picture."""
-        _, code = self.encoder(thumb.rgb, thumb.mask)
+        _, code = self._look(thumb)
         return self._lut(code)
 
     def predict_both(self, thumb: Thumbnail) -> tuple[LocalMlp, Lut3D]:
-        maps, code = self.encoder(thumb.rgb, thumb.mask)
+        maps, code = self._look(thumb)
         lut = self._lut(code)
         coarse, middle, fine = (
             self.starts[n][:, None, None] + GAIN * self._content(n, map_, code)
@@ -243,6 +247,20 @@ class HINet(nn.Module):
             residual=self.config.residual,
         )
         return transform, lut
+
+    def _look(self, thumb: Thumbnail) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Maps of the thumbnail, and the code, averaged over the views."""
+        maps, code = self.encoder(thumb.rgb, thumb.mask)
+        if self.training or not self.config.views:
+            return maps, code
+        b, edge = len(code), thumb.rgb.shape[-1]
+        codes = [code, self.encoder(thumb.rgb.flip(3), thumb.mask.flip(3))[1]]
+        for n in range(1, self.config.views):
+            size = (max(32, edge - 32 * n),) * 2
+            rgb, mask = (F.interpolate(t, size, mode="area") for t in (thumb.rgb, thumb.mask))
+            both = self.encoder(torch.cat([rgb, rgb.flip(3)]), torch.cat([mask, mask.flip(3)]))[1]
+            codes += [both[:b], both[b:]]
+        return maps, torch.stack(codes).mean(0)
 
     def _content(self, level: int, map_: Tensor, code: Tensor) -> Tensor:
         """A level's parameters (B, P, gh, gw), as offsets from the start."""
