@@ -48,9 +48,9 @@ class Synthesis:
     hours: float = 0.0
     jpeg: float = 0.0
     same_source: float = 0.6
-    blobs: float = 0.1
+    blobs: float = 0.06
     unions: float = 0.35
-    objects: float = 0.0
+    objects: float = 0.55
     vivid: float = 2.0
     jitter: float = 0.15
     strength: tuple[float, float] = (0.7, 2.3)
