@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from hzcli import __version__, ui
+from hzcli import __version__, look_cli, ui
 from hzcli import options as o
 
 EXIT_CODES = """[bold]Exit codes[/bold]
 
 0 all done · 1 some pictures failed · 2 wrong usage or a plan that cannot be
-carried out, nothing written · 4 model or weights · 5 device · 130 interrupted
+carried out, nothing written · 4 model or weights · 5 device · 7 beyond
+--max-residual · 130 interrupted
 """
 
 RUN = """Harmonise pictures and folders into 16-bit TIFFs and a report.
@@ -74,6 +75,7 @@ def run(
     model: o.Model = None,
     weights: o.Weights = None,
     background: o.Background = None,
+    curves: o.Curves = None,
     mode: o.ModeOption = o.Mode.region,
     strength: o.Strength = 1.0,
     protocol: o.Protocols = None,
@@ -104,6 +106,7 @@ def run(
             device=device,
             budget_bytes=o.memory_bytes(memory),
             background=background,
+            curves=curves,
             protocols=o.protocols(protocol),
             overwrite=overwrite,
             report=report,
@@ -114,11 +117,14 @@ def run(
                 inputs,
                 rules,
                 settings,
-                models=[weights] if weights else model or ["hinet"],
+                models=[weights] if weights else model or ([] if curves else ["hinet"]),
                 dry_run=dry_run,
                 on_event=screen.on_event,
             )
         )
+
+
+look_cli.register(app)
 
 
 @app.command("eval", epilog=EVAL_EXAMPLE)

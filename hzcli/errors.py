@@ -4,6 +4,7 @@
     +-- UsageError              2   wrong arguments, or a plan that cannot be carried out
     +-- PictureError            1   one picture cannot be read, written or understood
     |   +-- MaskError           1   its mask is missing, ambiguous, empty or does not fit
+    +-- LookError               1   one look file cannot be read, written or understood
     +-- ModelError              4   model or weights missing, broken or unknown
     +-- DeviceError             5   the device asked for is not there
     +-- BudgetError             1   the memory allowed is too small for this picture
@@ -44,6 +45,10 @@ class MaskError(PictureError):
 
 class BudgetError(PictureError):
     """Raised when the memory allowed is too small for one picture."""
+
+
+class LookError(HzError):
+    """Raised when one look file cannot be read, written or understood."""
 
 
 class ModelError(HzError):

@@ -1,12 +1,13 @@
 """Every option of the command line, once: one name, one wording.
 
-inputs    INPUT...  --mask --mask-from                                        run
-          --mask-suffix --mask-dir --truth-dir --truth-suffix --layout        run, eval
+inputs    INPUT...  --mask --mask-from                                        run, looks
+          --mask-suffix --mask-dir --truth-dir --truth-suffix --layout        run, eval, looks
           RESULTS  --composites --suffix                                      eval
 output    -o/--output                                                         all but models
           -f/--overwrite                                                      run, models import
           -n/--dry-run --report/--no-report                                   run
-model     -m/--model --weights --background --mode --strength                 run
+model     -m/--model --weights --background --mode --strength                 run, looks
+          --curves                                                            run
           --protocol                                                          run, eval
           NAME, FILE  --as --variant                                          models
 machine   --device                                                            run, train
@@ -15,6 +16,9 @@ screen    -q/--quiet -v/--verbose --json                                      al
 training  RECIPE --data --resume --minutes --steps                            train
           --seed                                                              train, synth
 synthesis --split --count --shards                                            synth
+
+looks: export-lut, apply-lut, curves and mix, as far as it concerns them; what they alone have is
+in look_options.py.
 """
 
 from __future__ import annotations
@@ -122,6 +126,15 @@ Background = Annotated[
         "--background",
         metavar="FILE",
         help="Harmonise towards this picture (S2CRNet) instead of each one's background.",
+    ),
+]
+Curves = Annotated[
+    Path | None,
+    _option(
+        MODEL,
+        "--curves",
+        metavar="FILE",
+        help="Tone curves from a CSV file, as hz curves writes it, instead of a model.",
     ),
 ]
 Weights = Annotated[

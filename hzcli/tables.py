@@ -37,10 +37,11 @@ def run(result: Result, console: Console) -> None:
     for protocol, groups in result.summary.get("means", {}).items():
         _means(protocol, groups, console)
     done, kept, failed = (result.count(name) for name in ("done", "kept", "failed"))
+    verb = "recoloured" if result.command == "apply-lut" else "harmonised"
     if not rows:
-        console.print(Text("Nothing was harmonised."))
+        console.print(Text(f"Nothing was {verb}."))
         return
-    parts = [f"{done} harmonised"]
+    parts = [f"{done} {verb}"]
     parts += [f"{kept} kept (-f replaces them)"] if kept else []
     parts += [f"{failed} failed"] if failed else []
     seconds = result.summary.get("seconds", 0.0)

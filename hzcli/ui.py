@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from hzcli.errors import HzError
+from hzcli.errors import HzError, UsageError
 from hzcli.report import VERSION, Event, Result, plain
 from hzcli.wording import number, sentence, shown, stopped
 
@@ -25,15 +25,18 @@ if TYPE_CHECKING:
 
 # Width of tables when nobody looks at them: paths stay whole.
 PIPE_COLUMNS = 160
-ROW_EVENTS = {"run": "picture", "eval": "picture"}  # of `hz models ...`: "weights"
+PICTURES = ("run", "eval", "export-lut", "apply-lut", "curves")  # commands whose rows are such
 
 
 class Screen:
     """What one command says while it works and when it ends."""
 
-    def __init__(self, command: str, *, quiet: bool, verbose: bool, json_lines: bool) -> None:
+    def __init__(
+        self, command: str, *, quiet: bool, verbose: bool, json_lines: bool, data: bool = False
+    ) -> None:
         self.command, self.quiet, self.verbose = command, quiet, verbose
         self.json_lines = json_lines
+        self._data = data  # stdout is the result itself: tables go to stderr
         self._bar: tqdm[Any] | None = None
         self._sent = 0  # rows printed as JSON so far
 
@@ -100,7 +103,7 @@ class Screen:
     def _json_row(self, row: dict[str, Any]) -> None:
         self._sent += 1
         about = "weights" if self.command.startswith("models") else "row"
-        kind = ROW_EVENTS.get(self.command, about)
+        kind = "picture" if self.command in PICTURES else about
         self._out(json.dumps({"event": kind, **plain(row)}))
 
     # At the end
@@ -147,19 +150,24 @@ class Screen:
             self._bar = None
 
     def _print(self, result: Result) -> None:
-        from hzcli import shelf, tables
+        from hzcli import look_tables, shelf, tables
 
         printers: dict[str, Callable[[Result, Console], None]] = {
             "run": tables.run,
+            "apply-lut": tables.run,
             "eval": tables.evaluation,
+            "export-lut": look_tables.exported,
+            "curves": look_tables.curves,
+            "mix": look_tables.mixed,
             "models": shelf.models,
             "models info": shelf.models,
             "models import": shelf.imported,
             "models verify": shelf.verified,
         }
-        with _closed_pipe(sys.stdout):
-            printers.get(self.command, tables.summary)(result, console())
-            sys.stdout.flush()
+        stream = sys.stderr if self._data else sys.stdout
+        with _closed_pipe(stream):
+            printers.get(self.command, tables.summary)(result, console(stream))
+            stream.flush()
 
     def _say(self, text: str) -> None:
         with _closed_pipe(sys.stderr):
@@ -174,10 +182,21 @@ class Screen:
 
 
 @contextlib.contextmanager
-def session(command: str, *, quiet: bool, verbose: bool, json_lines: bool) -> Iterator[Screen]:
-    """A screen for one command; turns errors and Ctrl-C into words and exit codes."""
-    screen = Screen(command, quiet=quiet, verbose=verbose, json_lines=json_lines)
+def session(
+    command: str, *, quiet: bool, verbose: bool, json_lines: bool, data: bool = False
+) -> Iterator[Screen]:
+    """A screen for one command; turns errors and Ctrl-C into words and exit codes.
+
+    Args:
+        data: whether stdout takes the result itself, so that nothing else may be said there.
+    """
+    # Told in JSON on stderr, nobody would look for it: what cannot be is said plainly.
+    screen = Screen(
+        command, quiet=quiet, verbose=verbose, json_lines=json_lines and not data, data=data
+    )
     try:
+        if data and json_lines:
+            raise UsageError("--json and -o - both want stdout", "Leave one of them out.")
         yield screen
     except HzError as error:
         screen.fail(error)
@@ -189,12 +208,13 @@ def session(command: str, *, quiet: bool, verbose: bool, json_lines: bool) -> It
         screen.close()
 
 
-def console() -> Console:
-    """stdout for tables: as wide as the terminal, wide when it is a pipe."""
+def console(stream: TextIO) -> Console:
+    """A stream for tables: as wide as the terminal, wide when it is a pipe."""
     from rich.console import Console
 
-    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=PIPE_COLUMNS if wide else None, highlight=False, markup=False)
+    wide = not stream.isatty() and "COLUMNS" not in os.environ
+    width = PIPE_COLUMNS if wide else None
+    return Console(file=stream, width=width, highlight=False, markup=False)
 
 
 @contextlib.contextmanager

@@ -67,7 +67,8 @@ def run(
         rules: where masks and ground truths are.
         settings: how to harmonise. `device` is a name as the user gives it.
         models: ids of installed weights ("all" for every one), or files of weights. Several
-            write into a folder each, named for them, and are compared.
+            write into a folder each, named for them, and are compared. None with
+            `settings.curves`, which take their place.
         dry_run: foretell every picture's fate; nothing is written, no model is loaded.
         on_event: told what happens while it happens.
 
@@ -78,12 +79,13 @@ def run(
         UsageError: the plan cannot be carried out. ModelError, DeviceError: nor can any picture.
             In each case nothing has been written.
     """
-    named = _named(models)
+    edited = _edited(settings, models)
+    named = [] if edited else _named(models)
     several = len(named) > 1 or ALL in models
     if settings.background is not None and not settings.background.is_file():
         raise UsageError(f"--background {settings.background} is not a file", "Check its spelling.")
     jobs = pairing.find(inputs, replace(rules, output=settings.output))
-    places = [_into(settings, name) if several else settings for name in named]
+    places = [_into(settings, name) if several else settings for name in named] or [settings]
     if dry_run:
         fates = (_fate(job, place) for place in places for job in jobs)
         return Result(command="run", outcomes=tuple(fates))
@@ -95,7 +97,23 @@ def run(
     places = [replace(place, device=taken) for place in places]
     if several:
         return _compare(jobs, named, places, settings, on_event)
+    if edited:
+        return run_batch(jobs, edited, places[0], on_event)
     return run_batch(jobs, _loaded(named[0], places[0]), places[0], on_event)
+
+
+def _edited(settings: Settings, models: Sequence[str | Path]) -> Any:
+    """What answers with the curves of a file, where there is one."""
+    if settings.curves is None:
+        return None
+    if models or settings.background is not None:
+        raise UsageError(
+            "--curves goes with no --model, --weights or --background: it takes their place",
+            "Leave them out.",
+        )
+    from hzcli.engine import edited
+
+    return edited.load(settings.curves)
 
 
 def _named(models: Sequence[str | Path]) -> list[str | Path]:

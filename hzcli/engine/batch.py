@@ -37,6 +37,7 @@ class Settings:
     output: folder of the results. device: as torch has it ("cpu", a torch.device).
     budget_bytes: what the whole process may take; None plans from what is free.
     background: a picture to harmonise towards, instead of each picture's own background.
+    curves: a file of tone curves that all pictures get, instead of a model's answer.
     traces: whether an unexpected error is shown with its traceback.
     """
 
@@ -46,6 +47,7 @@ class Settings:
     device: Any = "cpu"
     budget_bytes: int | None = None
     background: Path | None = None
+    curves: Path | None = None
     protocols: tuple[str, ...] = ("standard",)
     overwrite: bool = False
     report: bool = True
@@ -200,6 +202,7 @@ def _settings_as_dict(settings: Settings, predictor: Any) -> dict[str, Any]:
         "device": str(settings.device),
         "memory": settings.budget_bytes,
         "background": None if settings.background is None else str(settings.background),
+        "curves": None if settings.curves is None else str(settings.curves),
         "protocols": list(settings.protocols),
     }
 

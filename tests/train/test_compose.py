@@ -46,7 +46,7 @@ def test_recolouring_through_a_table_is_nearly_the_same(photos: Photos):
     table = Composer(photos, replace(recipe, table=17), 4).batch(24, step=0)
     # What is just plausible one way may be just implausible the other.
     same = (exact.kind == table.kind) & (exact.kind < RETOUCH)
-    assert float(same.float().mean()) > 0.6
+    assert int(same.sum()) >= 0.8 * int((exact.kind < RETOUCH).sum()) > 5
     error = (exact.composite - table.composite)[same].abs()
     assert 0 < float(error.mean()) * 255 < 0.5
 
