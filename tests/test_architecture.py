@@ -21,7 +21,10 @@ ROWS = (
     ("io",),
     ("engine", "metrics", "train", "report", "checkpoints"),
     ("commands",),
-    ("options", "ui", "tables", "shelf", "wording", "cli", "__main__"),
+    (
+        "options", "ui", "tables", "shelf", "wording", "cli", "__main__",
+        "look_options", "look_tables", "look_cli",
+    ),  # fmt: skip
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HISTOGRAM_BINS = 12
+LIMIT = 4.0
 # Mean and deviation, in four regions, of RGB, log RGB and the histogram's memberships.
 COLOUR_STATISTICS = 8 * (3 + 3 + 3 * HISTOGRAM_BINS)
 
@@ -110,6 +111,16 @@ class Attention(nn.Module):
         return tokens.transpose(1, 2).reshape(b, c, h, w)
 
 
+def _limited(layers: nn.Sequential, statistics: Tensor) -> Tensor:
+    """Normalised statistics, kept within LIMIT deviations, through the layer after them.
+
+    Of what no training picture showed (a texture that is all noise), the code knows nothing;
+    without a limit it would follow the straight line to absurd colours.
+    """
+    norm, linear = layers
+    return linear(norm(statistics).clamp(-LIMIT, LIMIT))
+
+
 class CompactEncoder(nn.Module):
     """Thumbnail and mask to feature maps at strides 8, 16, 32 and one code a picture.
 
@@ -156,6 +167,6 @@ class CompactEncoder(nn.Module):
             x = block(x)
         x = self.norm(x)
         measured.append(region_statistics(x, m, 1 - m))
-        code = self.colours(region_statistics(colours, *both_sides(half_mask)))
-        code = code + self.share * self.deep(torch.cat(measured, 1))
+        code = _limited(self.colours, region_statistics(colours, *both_sides(half_mask)))
+        code = code + self.share * _limited(self.deep, torch.cat(measured, 1))
         return (F.avg_pool2d(x, 2), x, maps[2]), F.silu(self.mix(F.silu(code)))

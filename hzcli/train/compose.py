@@ -5,6 +5,7 @@ Batched tensor operations on the photographs' device.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,8 +31,10 @@ class Synthesis:
     """How composites are made; every number is a share or a spread.
 
     oversample: composites are made this much larger and then reduced by area means, as
-    thumbnails of real composites are. table: recolour through 3D tables of so many nodes a
-    side, which costs less where pictures are large; 0 computes each pixel.
+    thumbnails of real composites are. spread: a batch's own oversampling differs from that by
+    up to so much (its logarithm), as pictures differ in sharpness. table: recolour through 3D
+    tables of so many nodes a side, which costs less where pictures are large; 0 computes each
+    pixel.
     transfers: share of colour transfers. hours: share of changed times of day (the rest are
     retouches). jpeg: share of composites that are saved as JPEG once more. same_source: share
     of transfers whose reference comes from a photograph of the same source. blobs: share of
@@ -43,6 +46,7 @@ class Synthesis:
 
     edge: int = 128
     oversample: float = 1.0
+    spread: float = 0.0
     table: int = 0
     transfers: float = 0.5
     hours: float = 0.0
@@ -130,7 +134,10 @@ class Composer:
         rgb, labels = p.rgb[photo].float() / 255, p.labels[photo]
         mask = self._foreground(photo, labels)
         edge = edge or r.edge
-        cut = self.cropped(torch.cat([rgb, mask], 1), round(edge * r.oversample))
+        larger = r.oversample
+        if r.spread:
+            larger *= math.exp(r.spread * (2 * float(self._rand(1)) - 1))
+        cut = self.cropped(torch.cat([rgb, mask], 1), round(edge * max(1.0, larger)))
         truth, mask = cut[:, :3], cut[:, 3:]
         use = (self._rand(len(photo)) < r.jitter).nonzero().squeeze(1)
         if use.numel():

@@ -147,7 +147,7 @@ def train(
         step, spent, history = state["step"], state["seconds"], state["history"]
     mixture = Mixture.load(data, "train", recipe, device, seed)
     judge = Mixture.load(data, "val", recipe, device, VALIDATION_SEED)
-    edge = recipe.stages[-1][1]
+    edge = recipe.last_edge
     batches = judge.fixed(round(edge * max(1.0, recipe.picture)))
     on_event({"event": "data", **mixture.counts(), "held": sum(len(b.kind) for b in batches)})
 

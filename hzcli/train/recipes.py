@@ -8,6 +8,7 @@ published recipe: network as published, its losses, constants and schedule, its 
 from __future__ import annotations
 
 import importlib
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -33,9 +34,11 @@ class Recipe:
     the rate), "cosine0" (to nothing), "constant", or steps as ((share of the run, factor), ..);
     "linear" keeps the rate for half of the run and takes it to 0 in the other.
     stages: (share of the steps, thumbnail edge from there on), as small pictures teach the
-    first lessons cheaper. picture: edge at which the loss is taken, in thumbnails. crop: window
-    decoded of it, in thumbnails; 0: all. local_from: share of the steps after which position-
-    dependent parts are trained too (before, a table alone, where the model has one).
+    first lessons cheaper; an edge 0 there stands for a random one of `edges` a step, so that
+    no sharpness is taken for a law. picture: edge at which the loss is taken, in thumbnails.
+    crop: window decoded of it, in thumbnails; 0: all. local_from: share of the steps after
+    which position-dependent parts are trained too (before, a table alone, where the model has
+    one).
     given: share of given composites in a batch, where the data have them. cache: edge of the
     photographs kept in memory.
     """
@@ -58,6 +61,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.998
     stages: tuple[tuple[float, int], ...] = ((0.0, 128), (0.7, 192))
+    edges: tuple[int, ...] = (128, 160, 192, 224)
     picture: float = 0.5
     crop: float = 0.0
     local_from: float = 0.0
@@ -80,7 +84,13 @@ class Recipe:
 
     def edge_at(self, step: int) -> int:
         """Thumbnail edge at a step."""
-        return [edge for start, edge in self.stages if step >= start * self.steps][-1]
+        edge = [edge for start, edge in self.stages if step >= start * self.steps][-1]
+        return edge or random.Random(step).choice(self.edges)
+
+    @property
+    def last_edge(self) -> int:
+        """Edge to validate at: the last stage's, or of its edges the one before the largest."""
+        return self.stages[-1][1] or sorted(self.edges)[-2]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,7 +124,7 @@ def build(recipe: Recipe) -> Any:
 
 # --- Our own ---------------------------------------------------------------------------------
 
-COMPOSITES = Synthesis(oversample=1.5, table=17)
+COMPOSITES = Synthesis(oversample=1.5, spread=0.4, table=17)
 
 
 def _modern(model: str, **numbers: Any) -> Recipe:

@@ -19,8 +19,8 @@ FLAGS = {
     "run": {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--truth-dir", "--truth-suffix",
         "--layout", "--output", "--overwrite", "--dry-run", "--report", "--no-report", "--model",
-        "--weights", "--background", "--mode", "--strength", "--protocol", "--device", "--memory",
-        "--quiet", "--verbose", "--json",
+        "--weights", "--background", "--curves", "--mode", "--strength", "--protocol", "--device",
+        "--memory", "--quiet", "--verbose", "--json",
     },
     "eval": {
         "--composites", "--suffix", "--mask-suffix", "--mask-dir", "--truth-dir", "--truth-suffix",

@@ -1,0 +1,171 @@
+"""`hz apply-lut`: a look, from hz or from elsewhere, applied to pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hzcli import __version__
+from hzcli.engine import pairing
+from hzcli.engine.batch import HELD_BYTES, check_size, failed, kept
+from hzcli.engine.outcome import Outcome
+from hzcli.engine.pairing import Job, PairingRules
+from hzcli.errors import HzError, MaskError, UsageError
+from hzcli.report import Event, Result
+
+if TYPE_CHECKING:
+    from hzcli.core.tetra import Interpolation
+    from hzcli.engine.apply_look import Prepared
+
+__all__ = ["apply_lut"]
+
+
+def apply_lut(
+    look: Path,
+    inputs: Sequence[Path],
+    rules: PairingRules,
+    *,
+    output: Path,
+    everywhere: bool = False,
+    interpolation: Interpolation = "tetrahedral",
+    strength: float = 1.0,
+    overwrite: bool = False,
+    budget_bytes: int | None = None,
+    traces: bool = False,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Result:
+    """Apply a look file to pictures, inside their masks or everywhere, in 16 bits.
+
+    Args:
+        look: .cube, .3dl, .npy or a Hald CLUT.
+        inputs: files and folders. rules: where masks are; without any rule for masks the look
+            applies everywhere.
+        output: folder of the results.
+        everywhere: leave masks alone; files that the rules call masks are still no inputs.
+        interpolation: between a table's nodes.
+        strength: 0 changes nothing, 1 as much as the look says.
+        budget_bytes: what the process may take; None plans from what is free.
+        traces: whether an unexpected error is shown with its traceback.
+
+    Returns:
+        One outcome a picture: "done", "kept" (its result was there already) or "failed".
+
+    Raises:
+        LookError: the look cannot be read. UsageError: the plan cannot be carried out.
+            In both cases nothing has been written.
+    """
+    if not 0 <= strength <= 1:
+        raise UsageError(f"--strength {strength:g} is not between 0 and 1")
+    rules = replace(rules, output=output)
+    masks = (rules.mask_suffix, rules.mask_dir, rules.mask_file, rules.mask_from, rules.layout)
+    everywhere = everywhere or not any(masks)
+    jobs = _everywhere(inputs, rules) if everywhere else pairing.find(inputs, rules)
+
+    from hzcli.engine.apply_look import prepare
+    from hzcli.io import looks
+
+    start = time.perf_counter()
+    read = looks.read(look)
+    prepared = prepare(read, interpolation=interpolation, strength=strength)
+    on_event(Event("note", text=f"look: {read.title or look.stem}, through {prepared.name}"))
+    outcomes: list[Outcome] = []
+    interrupted = False
+    on_event(Event("begin", count=len(jobs)))
+    try:
+        for job in jobs:
+            on_event(Event("start", text=str(job.composite)))
+            target = output / job.output
+            try:
+                if job.error is None and target.exists() and not overwrite:
+                    outcome = kept(job, target)
+                else:
+                    outcome = _apply(job, target, prepared, everywhere, overwrite, budget_bytes)
+            except Exception as error:  # as a batch: a bad picture must not end the others
+                if traces and not isinstance(error, HzError):
+                    on_event(Event("note", text=traceback.format_exc()))
+                outcome = failed(job, error)
+            outcomes.append(outcome)
+            on_event(Event("row", row=outcome))
+    except KeyboardInterrupt:
+        interrupted = True
+    return Result(
+        command="apply-lut",
+        outcomes=tuple(outcomes),
+        interrupted=interrupted,
+        output=output,
+        summary={
+            "version": __version__,
+            "pictures_found": len(jobs),
+            "seconds": round(time.perf_counter() - start, 3),
+            "settings": {
+                "look": str(look),
+                "title": read.title,
+                "size": read.size,
+                "everywhere": everywhere,
+                "interpolation": interpolation,
+                "strength": strength,
+                "through": prepared.name,
+            },
+        },
+    )
+
+
+def _everywhere(inputs: Sequence[Path], rules: PairingRules) -> list[Job]:
+    """Jobs without masks; what the rules call masks and truths is left out."""
+    # With alpha as a last resort no picture lacks a mask, so none fails for want of one.
+    bare = replace(rules, mask_file=None, layout=None, mask_from="alpha")
+    jobs = pairing.find(inputs, bare)
+    return [
+        replace(job, mask=None, error=None if isinstance(job.error, MaskError) else job.error)
+        for job in jobs
+    ]
+
+
+def _apply(
+    job: Job,
+    target: Path,
+    prepared: Prepared,
+    everywhere: bool,
+    overwrite: bool,
+    budget_bytes: int | None,
+) -> Outcome:
+    from hzcli.engine.apply_look import apply_look
+    from hzcli.io.picture import open_mask, open_picture
+    from hzcli.io.tiff import TiffWriter
+
+    if job.error is not None:
+        raise job.error
+    start = time.perf_counter()
+    held = None if budget_bytes is None else min(HELD_BYTES, budget_bytes // 4)
+    with contextlib.ExitStack() as files:
+        reader = files.enter_context(open_picture(job.composite, budget_bytes=held))
+        mask: Any = None
+        if not everywhere:
+            assert job.mask is not None, "a job without an error has a mask"
+            source = job.mask_source
+            mask = files.enter_context(open_mask(job.mask, source=source, budget_bytes=held))
+            check_size(mask, reader, "mask", MaskError)
+        writer = files.enter_context(
+            TiffWriter(
+                target,
+                reader.size,
+                reader.meta,
+                overwrite=overwrite,
+                software=f"hz {__version__}",
+            )
+        )
+        outcome = apply_look(reader, mask, prepared, writer, budget_bytes=budget_bytes)
+    return replace(
+        outcome,
+        input=str(job.composite),
+        mask=None if everywhere else str(job.mask),
+        output=str(target),
+        # The engine's own total ends before the file is finished.
+        seconds={**outcome.seconds, "total": time.perf_counter() - start},
+        warnings=job.warnings,
+    )
