@@ -22,9 +22,17 @@ ROWS = (
     ("engine", "metrics", "train", "report", "checkpoints"),
     ("commands",),
     (
-        "options", "ui", "tables", "shelf", "wording", "cli", "__main__",
-        "look_options", "look_tables", "look_cli",
-    ),  # fmt: skip
+        "options",
+        "ui",
+        "tables",
+        "shelf",
+        "wording",
+        "cli",
+        "__main__",
+        "look_options",
+        "look_tables",
+        "look_cli",
+    ),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 
