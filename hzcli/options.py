@@ -234,6 +234,10 @@ TrainOutput = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where weights go.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last run ended.")]
+Init = Annotated[
+    str | None,
+    typer.Option("--init", metavar="NAME|FILE", help="Weights to start from."),
+]
 Minutes = Annotated[
     float | None, typer.Option("--minutes", min=0, help="Stop after so many minutes.")
 ]

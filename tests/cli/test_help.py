@@ -34,8 +34,8 @@ FLAGS = {
     },
     "models verify": {"--quiet", "--verbose", "--json"},
     "train": {
-        "--data", "--output", "--resume", "--minutes", "--steps", "--device", "--seed", "--quiet",
-        "--verbose", "--json",
+        "--data", "--output", "--resume", "--init", "--minutes", "--steps", "--device", "--seed",
+        "--quiet", "--verbose", "--json",
     },
 }  # fmt: skip
 

@@ -35,7 +35,8 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_that_is_given_arrives(hz: Hz) -> None:
     """Flags to arguments, one for one."""
     said = hz(
-        "train", "hinet", "--data", "a", "--data", "b", "-o", "out", "--resume", "--minutes", "2.5",
+        "train", "hinet", "--data", "a", "--data", "b", "-o", "out", "--resume", "--init", "x",
+        "--minutes", "2.5",
         "--steps", "9", "--device", "cpu", "--seed", "3",
     )  # fmt: skip
 
@@ -43,7 +44,8 @@ def test_all_that_is_given_arrives(hz: Hz) -> None:
     (call,) = GIVEN
     assert call == {
         "recipe": "hinet", "data": [Path("a"), Path("b")], "output": Path("out"),
-        "resume": True, "minutes": 2.5, "steps": 9, "device": "cpu", "seed": 3,
+        "resume": True, "init": "x", "minutes": 2.5, "steps": 9,
+        "device": "cpu", "seed": 3,
     }  # fmt: skip
 
 
