@@ -30,7 +30,7 @@ SOURCE_WEIGHTS = {
 class Synthesis:
     """How composites are made; every number is a share or a spread.
 
-    oversample: composites are made this much larger and then reduced by area means, as
+    oversample: photographs are cut this much larger and then reduced by area means, as
     thumbnails of real composites are. spread: a batch's own oversampling differs from that by
     up to so much (its logarithm), as pictures differ in sharpness. table: recolour through 3D
     tables of so many nodes a side, which costs less where pictures are large; 0 computes each
@@ -142,8 +142,18 @@ class Composer:
         use = (self._rand(len(photo)) < r.jitter).nonzero().squeeze(1)
         if use.numel():
             strength = 0.6 * self._rand(len(use))
-            truth[use] = recolour.retouch(truth[use], self.generator, strength).clamp(0, 1)
-        return self._composite(truth, mask, photo).shrink(edge)
+            edited = self._mapped(
+                truth[use], lambda y: recolour.retouch(y, self.generator, strength)
+            )
+            truth[use] = edited.clamp(0, 1)
+        # Colours and masks are reduced apart and recoloured afterwards: at an edge as in a large
+        # composite that is reduced, for the price of a small one.
+        pieces = torch.cat([truth, truth * mask, mask], 1)
+        pieces = pieces.contiguous(memory_format=torch.channels_last)
+        pieces = F.interpolate(pieces, size=(edge, edge), mode="area").contiguous()
+        truth, inside, mask = pieces.split((3, 3, 1), 1)
+        inside = torch.where(mask > 1e-4, inside / mask.clamp_min(1e-4), truth)
+        return self._composite(truth, mask, photo, inside)
 
     def compose_whole(self, photo: int, rgb: Tensor, labels: Tensor) -> Batch:
         """One composite of a photograph in its own size and shape.
@@ -155,10 +165,14 @@ class Composer:
         index = torch.tensor([photo], device=self.device)
         return self._composite(rgb, self._foreground(index, labels), index)
 
-    def _composite(self, truth: Tensor, mask: Tensor, photo: Tensor) -> Batch:
-        changed, kind = self._recolour(truth, mask, photo)
+    def _composite(
+        self, truth: Tensor, mask: Tensor, photo: Tensor, inside: Tensor | None = None
+    ) -> Batch:
+        """inside: the foreground's own colours, where a pixel of truth mixes them with others."""
+        inside = truth if inside is None else inside
+        changed, kind = self._recolour(inside, mask, photo)
         changed = (changed.clamp(0, 1) * 255).round() / 255
-        composite = truth + mask * (changed - truth)
+        composite = (truth + mask * (changed - inside)).clamp(0, 1)
         if self.recipe.jpeg:
             at = (self._rand(len(photo)) < self.recipe.jpeg).nonzero().squeeze(1)
             if at.numel():

@@ -131,7 +131,8 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     device = torch.device(device)
     torch.manual_seed(seed)
-    model = build(recipe).to(device).train()
+    # Channels last: convolutions cost half as much on CPUs, and bf16 wants it on GPUs.
+    model = build(recipe).to(device, memory_format=torch.channels_last).train()
     if init is not None:
         model.load_state_dict(init)
     ema = copy.deepcopy(model).eval().requires_grad_(False)

@@ -32,12 +32,21 @@ def test_a_batch_depends_on_seed_and_step_alone(photos: Photos):
 
 
 def test_oversampled_composites_are_area_means_of_larger_ones(photos: Photos):
-    recipe = Synthesis(edge=24, oversample=2.0)
-    small = Composer(photos, recipe, 3).batch(6, step=0)
-    large = Composer(photos, replace(recipe, edge=48, oversample=1.0), 3).batch(6, step=0)
-    for name in ("composite", "mask", "truth"):
+    recipe = Synthesis(edge=24, oversample=2.0, transfers=0.0, jitter=0.0)
+    small = Composer(photos, recipe, 3).batch(12, step=0)
+    large = Composer(photos, replace(recipe, edge=48, oversample=1.0), 3).batch(12, step=0)
+    for name in ("mask", "truth"):
         wanted = F.avg_pool2d(getattr(large, name), 2)
         assert torch.allclose(getattr(small, name), wanted, atol=1e-6)
+    # The change is made of means, not the mean of changes; edges mix both sides' own colours.
+    error = (small.composite - F.avg_pool2d(large.composite, 2)).abs()
+    assert torch.equal(small.composite[(small.mask == 0).expand(-1, 3, -1, -1)],
+                       small.truth[(small.mask == 0).expand(-1, 3, -1, -1)])  # fmt: skip
+    edge = ((small.mask > 0) & (small.mask < 1)).expand(-1, 3, -1, -1)
+    change = (small.composite - small.truth).abs()
+    assert edge.sum() > 100
+    assert float(error[edge].mean()) < 0.1 * float(change[edge].mean())
+    assert float(error.mean()) * 255 < 1
 
 
 def test_recolouring_through_a_table_is_nearly_the_same(photos: Photos):
