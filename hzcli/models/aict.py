@@ -207,7 +207,7 @@ class AICTConfig:
             latent=96,
             encoder="compact",
             channels=(32, 64, 128, 192),
-            blocks=1,
+            blocks=3,
             code=512,
             **NO_TRANSFORMER,
             clamp=False,

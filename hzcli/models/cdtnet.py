@@ -21,7 +21,8 @@ configurations take the other reading:
     False, here also for published weights: pictures are independent of each other, and one by
     one, as they are evaluated, both are equal.
 Not in the paper: head="residual" adds what both blending layers predict to the composite and to
-the LUT's colours, so that an untrained network changes nothing.
+the LUT's colours, so that an untrained network changes nothing. With channels, nets/compact.py
+looks at the thumbnail as well and has its say in the coefficients {w_n}.
 
 Letters: B pictures, N tables of n nodes a side, S edge of the thumbnail, (H, W) the full
 picture, C channels of F_dec, L channels of the pooled features.
@@ -42,6 +43,7 @@ from hzcli.core.lut import Lut3D, identity_lut, lookup
 from hzcli.core.sampling import upsample
 from hzcli.core.transform import Reach, Thumbnail
 from hzcli.core.window import Size, Window
+from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.unet import Decoder, Encoder, Head, blending_layer, convolve
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the U-Net's
@@ -62,7 +64,8 @@ class CDTNetConfig:
 
     widths: channels of the U-Net's levels, finest first. norm_from: its first level with batch
     normalisation. attend_from, attention: see nets.unet.Decoder. luts: N. lut_size: n.
-    pooled: L. refine: hidden channels of the refinement.
+    pooled: L. refine: hidden channels of the refinement. channels, blocks, code: of the encoder
+    that looks as well; () for none.
 
     thumbnail: edge of the thumbnail that weights were made for. thumbnail_filter: how it is to
     be made. refinement: False leaves the LUT alone, "CDTNet (sim)". The others: see above.
@@ -76,6 +79,9 @@ class CDTNetConfig:
     lut_size: int = 33
     pooled: int = 256
     refine: int = 64
+    channels: tuple[int, ...] = ()
+    blocks: int = 0
+    code: int = 0
 
     thumbnail: int = 256
     thumbnail_filter: str = "bilinear"
@@ -107,7 +113,8 @@ class CDTNetConfig:
         """Small enough to train and run on a CPU, with the better readings."""
         return cls(
             widths=(16, 32, 64, 128, 192), luts=31, lut_size=17, pooled=128, refine=16,
-            attend_from=3, thumbnail=192, thumbnail_filter="area",
+            attend_from=3, channels=(32, 64, 128, 192), blocks=3, code=512,
+            thumbnail=224, thumbnail_filter="area",
             pooling="area", clamp=True, blend=True, head="residual",
         )  # fmt: skip
 
@@ -305,6 +312,11 @@ class CDTNet(nn.Module):
         self.decoder = Decoder(config.widths, config.attend_from, config.attention)
         self.lut = ColourMapping(config)
         self.refine = Refine(config.widths[0], config.refine)
+        if config.channels:
+            self.observer = CompactEncoder(config.channels, config.blocks, config.code)  # type: ignore[arg-type]
+            self.observed = nn.Linear(config.code, config.luts)
+            nn.init.zeros_(self.observed.weight)
+            nn.init.zeros_(self.observed.bias)
         if config.head == "residual":
             for layer in (self.decoder.to_rgb, self.refine.to_rgb):
                 nn.init.zeros_(layer.weight)
@@ -367,6 +379,7 @@ class CDTNet(nn.Module):
         ]
         x, maps = self._encode(*small)
         w = self._weights(maps[0], mask if c.pooling == "whole" else small[1])
+        w = w + self._observe(*small)
         lut = self.lut.combine(w)
         if c.legacy_layout:
             # Tables are read before they are mixed: a picture's planes meet other pictures'.
@@ -411,7 +424,17 @@ class CDTNet(nn.Module):
 
     def _combined(self, thumb: Thumbnail, features: Tensor) -> Tensor:
         masks = thumb.masks or {}
-        return self.lut.combine(self._weights(features, masks.get(features.shape[2], thumb.mask)))
+        w = self._weights(features, masks.get(features.shape[2], thumb.mask))
+        return self.lut.combine(w + self._observe(thumb.rgb, thumb.mask))
+
+    def _observe(self, rgb: Tensor, mask: Tensor) -> Tensor | float:
+        """What the encoder that looks as well adds to {w_n}: (B, N)."""
+        if not self.config.channels:
+            return 0.0
+        size = tuple(max(32, round(edge / 32) * 32) for edge in rgb.shape[2:])
+        if size != rgb.shape[2:]:
+            rgb, mask = (F.interpolate(t, size, mode="area") for t in (rgb, mask))
+        return SOFT * self.observed(self.observer(rgb, mask)[1])
 
     def _refined(self, x: Tensor, maps: list[Tensor], lut: Tensor) -> RefinedLut:
         """Runs D, and keeps what the refinement needs of it."""
@@ -482,6 +505,7 @@ def config_from(shapes: Mapping[str, tuple[int, ...]], readings: Mapping[str, st
     up = "decoder.up_blocks.{}.attention.learning_block.0.block.0.weight"
     attended = [up.format(d) for d in range(len(levels) - 1) if up.format(d) in shapes]
     first = attended[0] if attended else ""
+    seen = CompactEncoder.sizes(shapes, "observer.") if "observer.share" in shapes else {}
     told = {name: readings[name] for name in CDTNetConfig.READINGS if name in readings}
     return CDTNetConfig(
         widths=tuple(shapes[level + _FIRST][0] for level in levels),
@@ -492,6 +516,7 @@ def config_from(shapes: Mapping[str, tuple[int, ...]], readings: Mapping[str, st
         lut_size=shapes["lut.LUT0.LUT"][-1],
         pooled=shapes["lut.classifier.conv.weight"][0],
         refine=shapes["refine.block.0.weight"][0],
+        **seen,
         **{name: _reading(name, text) for name, text in told.items()},
     )
 

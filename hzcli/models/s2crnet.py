@@ -25,7 +25,8 @@ Where paper and code differ, or the paper's choice can be bettered, both can be 
   - cascade: which module each stage uses. "12" is the paper's, n = 2; one of the authors'
     networks has a second module that is never run ("1"), and one runs its third twice ("1233").
 Not in the paper: hidden > 0 adds to each stage's slopes what a small network sees in both
-vectors and in colour statistics at once; eq. (1)'s P is a sum of the two sides by themselves.
+vectors and in colour statistics at once, or, with channels, what nets/compact.py sees in the
+whole composite; eq. (1)'s P is a sum of the two sides by themselves.
 
 Letters: B pictures, D features, L pieces of a curve, S edge of the thumbnail.
 """
@@ -45,7 +46,7 @@ from hzcli.core.curves import FINE, Curves, compose, exact_dtype, sampled
 from hzcli.core.lut import Lut3D
 from hzcli.core.transform import Thumbnail
 from hzcli.errors import ModelError
-from hzcli.nets.compact import COLOUR_STATISTICS
+from hzcli.nets.compact import COLOUR_STATISTICS, CompactEncoder
 from hzcli.nets.trunks import (
     SQUEEZENET,
     TRUNKS,
@@ -81,6 +82,7 @@ class S2CRNetConfig:
 
     trunk, widths: see nets.trunks. pieces: L. stages: modules that there are. labels: kinds that
     the semantic heads know, 0 leaves these out. hidden: width of the joint network, 0 for none.
+    channels, blocks: of the encoder that takes the joint network's place; () for none.
 
     thumbnail: edge of the thumbnail that weights were made for. thumbnail_filter: how it is to be
     made. The others: see the head of this file; an empty cascade is the usual one.
@@ -92,6 +94,8 @@ class S2CRNetConfig:
     stages: int = 2
     labels: int = 5
     hidden: int = 0
+    channels: tuple[int, ...] = ()
+    blocks: int = 0
 
     thumbnail: int = 256
     thumbnail_filter: str = "triangle"
@@ -132,8 +136,8 @@ class S2CRNetConfig:
     def compact(cls) -> S2CRNetConfig:
         """Small enough to train and run on a CPU, with the better readings."""
         return cls(
-            widths=(48, 96, 96, 192, 192, 288, 288, 384), pieces=32, labels=0, hidden=256,
-            thumbnail=192, thumbnail_filter="area",
+            widths=(32, 64, 64, 96, 96, 128, 128, 192), pieces=32, labels=0, hidden=512,
+            channels=(32, 64, 128, 192), blocks=3, thumbnail=224, thumbnail_filter="area",
             foreground="thumbnail", pooling="masked", curve="free",
         )  # fmt: skip
 
@@ -262,7 +266,11 @@ class S2CRNet(nn.Module):
         features = config.widths[-1]
         modules = {f"cr{n}": CurveModule(features, config) for n in range(1, config.stages + 1)}
         self.fusion = nn.ModuleDict(modules)
-        self.joint = Joint(features, config.hidden) if config.hidden else None
+        self.joint: nn.Module | None = None
+        if config.channels:
+            self.joint = CompactEncoder(config.channels, config.blocks, config.hidden)  # type: ignore[arg-type]
+        elif config.hidden:
+            self.joint = Joint(features, config.hidden)
 
     @property
     def thumbnail_edge(self) -> int:
@@ -377,7 +385,9 @@ class S2CRNet(nn.Module):
             for map_, side in zip(maps, (front, back), strict=True)
         )
         joint = None
-        if self.joint is not None:
+        if isinstance(self.joint, CompactEncoder):
+            joint = self.joint(*_composited(thumb))[1]
+        elif self.joint is not None:
             whole = front
             if config.foreground == "closeup":
                 whole = Side(thumb.rgb, thumb.mask)
@@ -413,6 +423,16 @@ class S2CRNet(nn.Module):
             )
         kinds = F.one_hot(label.to(like.device).long(), count).to(like)
         return kinds.expand(len(like), -1)
+
+
+def _composited(thumb: Thumbnail) -> tuple[Tensor, Tensor]:
+    """Composite and mask as an encoder takes them: sides are multiples of 32, and a reference
+    lies behind the foreground."""
+    size = tuple(max(32, round(edge / 32) * 32) for edge in thumb.rgb.shape[2:])
+    rgb, mask = resized(thumb.rgb, size), resized(thumb.mask, size)
+    if thumb.reference is not None:
+        rgb = rgb * mask + resized(thumb.reference, size) * (1 - mask)
+    return rgb, mask
 
 
 def _fitted(thumb: Thumbnail, size: tuple[int, ...]) -> Thumbnail:
@@ -473,11 +493,18 @@ def config_from(
             pieces=outputs - (given.get("curve") == "free"),
             stages=stages,
             labels=shapes.get("fusion.cr1.fc_label_1.weight", (0, 0))[1],
-            hidden=shapes.get("joint.first.weight", (0,))[0],
+            **_joint_sizes(shapes),
             **given,
         )
     except ValueError as error:
         raise ModelError(f"the weights' configuration is not known: {error}") from error
+
+
+def _joint_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    if "joint.share" not in shapes:
+        return {"hidden": shapes.get("joint.first.weight", (0,))[0]}
+    sizes = CompactEncoder.sizes(shapes, "joint.")
+    return {"hidden": sizes.pop("code"), **sizes}
 
 
 def _trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> str | None:

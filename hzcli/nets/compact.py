@@ -12,6 +12,9 @@ Shapes: B pictures, C channels, (h, w) thumbnail, N tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -147,6 +150,19 @@ class CompactEncoder(nn.Module):
         self.share = nn.Parameter(torch.full((code,), 0.2))
         self.mix = nn.Linear(code, code)
 
+    @staticmethod
+    def sizes(shapes: Mapping[str, tuple[int, ...]], prefix: str = "encoder.") -> dict[str, Any]:
+        """`channels`, `blocks` and `code` of the encoder whose tensors have these shapes.
+
+        Raises:
+            KeyError: there is none under `prefix`.
+        """
+        return {
+            "channels": tuple(shapes[f"{prefix}stages.{n}.down.weight"][0] for n in range(4)),
+            "blocks": sum(k.startswith(prefix) and k.endswith(".qkv.weight") for k in shapes),
+            "code": shapes[f"{prefix}share"][0],
+        }
+
     def forward(self, rgb: Tensor, mask: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """Encode pictures whose sides are multiples of 32.
 
@@ -157,7 +173,8 @@ class CompactEncoder(nn.Module):
             Maps at strides 32, 16 and 8 (coarse to fine) and the code (B, code).
         """
         half_rgb, half_mask = F.avg_pool2d(rgb, 2), F.avg_pool2d(mask, 2)
-        colours = torch.cat([half_rgb, (half_rgb + 0.02).log(), soft_histogram(half_rgb)], 1)
+        light = (half_rgb.clamp_min(0) + 0.02).log()
+        colours = torch.cat([half_rgb, light, soft_histogram(half_rgb)], 1)
         x, m, maps, measured = torch.cat([rgb * 2 - 1, mask], 1), mask, [], []
         for stage in self.stages:
             x, m = stage(x), F.avg_pool2d(m, 2)

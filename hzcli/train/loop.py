@@ -22,6 +22,7 @@ from torch import Tensor
 
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside
+from hzcli.train.adopt import adopt, freeze
 from hzcli.train.adversary import Adversary
 from hzcli.train.charts import curve
 from hzcli.train.compose import GIVEN, RETOUCH, Batch
@@ -114,7 +115,8 @@ def train(
 ) -> dict:
     """Train until the recipe's steps or the minutes are over; returns the last figures.
 
-    A resumed run keeps the recipe it began with. `init` is a state dict to start from.
+    A resumed run keeps the recipe it began with. `init` is a state dict to start from, this
+    model's or another's with the same encoder.
 
     Raises:
         UsageError: `output` holds a run already and `resume` is false, or the reverse.
@@ -134,7 +136,8 @@ def train(
     # Channels last: convolutions cost half as much on CPUs, and bf16 wants it on GPUs.
     model = build(recipe).to(device, memory_format=torch.channels_last).train()
     if init is not None:
-        model.load_state_dict(init)
+        adopt(model, init)
+    freeze(model, recipe.frozen)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = optimizer_of(recipe, model)
     adversary = Adversary(recipe.adversary, device) if recipe.adversary else None

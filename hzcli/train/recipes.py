@@ -40,7 +40,8 @@ class Recipe:
     which position-dependent parts are trained too (before, a table alone, where the model has
     one).
     given: share of given composites in a batch, where the data have them. cache: edge of the
-    photographs kept in memory.
+    photographs kept in memory. frozen: modules that are not trained, by name: encoders taken
+    from other weights.
     """
 
     name: str
@@ -60,13 +61,14 @@ class Recipe:
     weight_decay: float = 0.02
     clip: float = 1.0
     ema: float = 0.998
-    stages: tuple[tuple[float, int], ...] = ((0.0, 128), (0.7, 192))
-    edges: tuple[int, ...] = (128, 160, 192, 224)
-    picture: float = 0.5
+    stages: tuple[tuple[float, int], ...] = ((0.0, 0),)
+    edges: tuple[int, ...] = (96, 128, 160, 192, 224)
+    picture: float = 0.4
     crop: float = 0.0
     local_from: float = 0.0
     given: float = 0.6
-    cache: int = 320
+    cache: int = 256
+    frozen: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Recipe:
@@ -124,7 +126,7 @@ def build(recipe: Recipe) -> Any:
 
 # --- Our own ---------------------------------------------------------------------------------
 
-COMPOSITES = Synthesis(oversample=1.5, spread=0.4, table=17)
+COMPOSITES = Synthesis(oversample=1.4, spread=0.35, table=17, hours=0.03)
 
 
 def _modern(model: str, **numbers: Any) -> Recipe:

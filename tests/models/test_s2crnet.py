@@ -105,6 +105,9 @@ def lively(config: S2CRNetConfig, seed: int = 0) -> S2CRNet:
             p.normal_(0, size / (p.shape[-1] ** 0.5 if p.ndim > 1 else 2))
             if config.curve == "published" and name.endswith("fc_b_1.fc1.bias"):
                 p += 1.5
+        if config.channels and net.joint is not None:
+            for p in net.joint.parameters():  # residual branches start at nothing
+                p.add_(torch.randn_like(p), alpha=0.05)
     return net
 
 
@@ -476,9 +479,7 @@ def test_published_networks_see_the_size_they_were_trained_on() -> None:
 
 def test_the_table_is_exact_for_one_stage_and_near_for_two() -> None:
     for cascade, limit in (("1", 1e-5), ("12", 0.03)):
-        config = dataclasses.replace(
-            S2CRNetConfig.compact(), widths=SMALL, hidden=8, pieces=16, cascade=cascade
-        )
+        config = dataclasses.replace(SMALL_CONFIG, hidden=8, cascade=cascade)
         net, thumb = lively(config), thumb_of()
         window = Window.whole(Size(64, 64))
         with torch.inference_mode():
@@ -530,14 +531,15 @@ def test_a_configuration_that_cannot_be_read_is_named() -> None:
 def test_compact_is_small_and_starts_at_the_identity() -> None:
     config = S2CRNetConfig.compact()
     with torch.device("meta"):
-        assert sum(p.numel() for p in S2CRNet(config).parameters()) < 3e6
+        assert sum(p.numel() for p in S2CRNet(config).parameters()) < 6e6
     assert config.thumbnail in range(128, 257)
     assert config.curve == "free" and config.pooling == "masked"
 
 
 SMALL_CONFIG = dataclasses.replace(
-    S2CRNetConfig.compact(), widths=SMALL, hidden=16, pieces=16, thumbnail=96
+    S2CRNetConfig.compact(), widths=SMALL, hidden=16, pieces=16, thumbnail=96, channels=(), blocks=0
 )
+WITH_ENCODER = dataclasses.replace(SMALL_CONFIG, hidden=32, channels=(8, 16, 32, 32), blocks=1)
 
 
 class TestOwn(ModelContract):
@@ -547,6 +549,26 @@ class TestOwn(ModelContract):
 
     def model(self) -> nn.Module:
         return lively(SMALL_CONFIG)
+
+
+class TestWithEncoder(ModelContract):
+    """The same, and the encoder in the joint network's place."""
+
+    module = s2crnet
+
+    def model(self) -> nn.Module:
+        return lively(WITH_ENCODER)
+
+
+def test_the_encoder_sees_the_foreground_before_the_reference() -> None:
+    net, thumb, seen = lively(WITH_ENCODER), thumb_of(), []
+    other = torch.rand_like(thumb.rgb)
+    net.joint.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))  # type: ignore[union-attr]
+    with torch.inference_mode():
+        net.predict(dataclasses.replace(thumb, reference=other))
+    ((rgb, mask),) = seen
+    assert torch.equal(rgb, thumb.rgb * thumb.mask + other * (1 - thumb.mask))
+    assert torch.equal(mask, thumb.mask)
 
 
 class TestPublishedReadings(ModelContract):

@@ -67,7 +67,7 @@ class HINetConfig:
 
     thumbnail: int = 224
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
-    blocks: int = 1
+    blocks: int = 3
     code: int = 512
     hyper: int = 128
     width: int = 16

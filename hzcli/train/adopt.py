@@ -1,0 +1,59 @@
+"""Weights to start from: a model's own, or the encoder of another model's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from hzcli.errors import UsageError
+
+# A tensor that every compact encoder has, and no other part of a network.
+_MARK = "share"
+
+
+def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> int:
+    """Load every tensor of `state` that has a place in `model`.
+
+    A place is the same name and shape. The compact encoder (nets/compact.py) has its place
+    under whatever name a model gives it, so that one model's eyes serve another; blocks that it
+    lacks keep their start values, which change nothing.
+
+    Returns:
+        How many tensors were taken.
+
+    Raises:
+        UsageError: none fits.
+    """
+    own = model.state_dict()
+    here, there = _prefix(own), _prefix(state)
+    taken = {}
+    for name, value in own.items():
+        source = name
+        if here is not None and there is not None and name.startswith(here):
+            source = there + name[len(here) :]
+        if source in state and state[source].shape == value.shape:
+            taken[name] = state[source]
+    if not taken:
+        raise UsageError(
+            "the weights to start from have no tensor in common with this model",
+            "Give weights of the same model, or of one with the compact encoder.",
+        )
+    model.load_state_dict(taken, strict=False)
+    return len(taken)
+
+
+def _prefix(state: Mapping[str, Tensor]) -> str | None:
+    """What the names of the compact encoder's tensors begin with."""
+    for name in state:
+        prefix, _, last = name.rpartition(".")
+        if last == _MARK and f"{prefix}.stages.0.down.weight" in state:
+            return prefix + "."
+    return None
+
+
+def freeze(model: nn.Module, names: tuple[str, ...]) -> None:
+    """Keep the modules of these names as they are: no gradient, statistics as stored."""
+    for name, module in model.named_modules():
+        if name in names:
+            module.requires_grad_(False).eval()
