@@ -76,7 +76,7 @@ def export_lut(
             mask_suffix=mask_suffix,
             mask_dir=mask_dir,
             mask_file=mask,
-            mask_from=None if mask_from is None else mask_from.value,
+            mask_from=mask_from,
             layout=None if layout is None else layout.value,
         )
         settings = LookSettings(
@@ -133,7 +133,7 @@ def apply_lut(
             mask_suffix=mask_suffix,
             mask_dir=mask_dir,
             mask_file=mask,
-            mask_from=None if mask_from is None else mask_from.value,
+            mask_from=mask_from,
             layout=None if layout is None else layout.value,
         )
         screen.finish(
@@ -177,7 +177,7 @@ def curves(
             mask_suffix=mask_suffix,
             mask_dir=mask_dir,
             mask_file=mask,
-            mask_from=None if mask_from is None else mask_from.value,
+            mask_from=mask_from,
         )
         screen.finish(
             verb(

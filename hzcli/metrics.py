@@ -24,7 +24,6 @@ import torch
 from hzcli.core.window import Size, Window, bands
 
 PROTOCOLS = ("standard", "hinet")
-RATIO_BINS = ("0-5", "5-15", "15-100")
 
 RADIUS = 5
 SIGMA = 1.5
@@ -36,17 +35,6 @@ PART_PIXELS = 1 << 18
 LEAST_ROWS, MOST_ROWS = 32, 128
 WORKING_BYTES = 64 << 20  # what that takes, about
 BLOCK = 64  # columns blurred by one matrix product
-
-
-def ratio_bin(foreground: float) -> str:
-    """Which of `RATIO_BINS` (per cent of the picture) a foreground share of [0, 1] is in.
-
-    >>> ratio_bin(0.05)
-    '5-15'
-    """
-    if foreground < 0.05:
-        return RATIO_BINS[0]
-    return RATIO_BINS[1] if foreground < 0.15 else RATIO_BINS[2]
 
 
 def measure(
@@ -86,7 +74,7 @@ class StreamedMetrics:
         rows = min(max(LEAST_ROWS, PART_PIXELS // window.width), MOST_ROWS)
         for part in bands(Size(window.height, window.width), rows):
             at = slice(part.top, part.bottom)
-            self._take(_levels(picture[at]), _levels(truth[at]), _share(mask[at]))
+            self._take(_levels(picture[at]), _levels(truth[at]), share_of(mask[at]))
 
     def _take(self, p: np.ndarray, g: np.ndarray, m: np.ndarray) -> None:
         m = m[..., None]
@@ -185,7 +173,7 @@ def _levels(codes: np.ndarray) -> np.ndarray:
     return np.divide(codes, np.float32(scale), dtype=np.float32)
 
 
-def _share(codes: np.ndarray) -> np.ndarray:
+def share_of(codes: np.ndarray) -> np.ndarray:
     """A mask of any depth as float32, [0, 1]."""
     # Divided, not multiplied by the reciprocal: code 100 must not end above 100/255.
     scale = np.iinfo(codes.dtype).max if codes.dtype.kind == "u" else 1

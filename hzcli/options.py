@@ -7,7 +7,8 @@ output    -o/--output                                                         al
           -f/--overwrite                                                      run, models import
           -n/--dry-run --report/--no-report                                   run
 model     -m/--model --weights --background --mode --strength                 run, looks
-          --curves                                                            run
+          --curves --for                                                      run
+          --baseline --against --edge                                         eval
           --protocol                                                          run, eval
           NAME, FILE  --as --variant                                          models
 machine   --device                                                            run, train
@@ -17,6 +18,7 @@ training  RECIPE --data --resume --minutes --steps                            tr
           --seed                                                              train, synth
 synthesis --split --count --shards                                            synth
 
+Options about masks, colours and files are in file_options.py.
 looks: export-lut, apply-lut, curves and mix, as far as it concerns them; what they alone have is
 in look_options.py.
 """
@@ -40,6 +42,10 @@ class Mode(str, Enum):
     lut = "lut"
 
 
+class Baseline(str, Enum):
+    reinhard = "reinhard"
+
+
 class Protocol(str, Enum):
     standard = "standard"
     hinet = "hinet"
@@ -49,8 +55,11 @@ class Layout(str, Enum):
     iharmony4 = "iharmony4"
 
 
-class MaskFrom(str, Enum):
-    alpha = "alpha"
+class Purpose(str, Enum):
+    quality = "quality"
+    speed = "speed"
+    look = "look"
+    video = "video"
 
 
 def _option(panel: str, *names: str, help: str, **more: Any) -> Any:
@@ -78,9 +87,23 @@ MaskFile = Annotated[
     Path | None,
     _option(PAIRING, "--mask", metavar="FILE", help="The mask of the one picture given."),
 ]
+MaskFiles = Annotated[
+    list[Path] | None,
+    _option(
+        PAIRING,
+        "--mask",
+        metavar="FILE",
+        help="The mask of the one picture given; may be repeated.",
+    ),
+]
 MaskSource = Annotated[
-    MaskFrom | None,
-    _option(PAIRING, "--mask-from", help="Take the mask from the picture's alpha channel."),
+    str | None,
+    _option(
+        PAIRING,
+        "--mask-from",
+        metavar="alpha|psd:LAYER",
+        help="Take the mask from the picture's alpha channel, or a PSD's layer.",
+    ),
 ]
 TruthDir = Annotated[
     Path | None,
@@ -115,9 +138,15 @@ Model = Annotated[
         "-m",
         "--model",
         metavar="NAME",
-        help="Weights, as hz models lists them. Given again, or all: each into a folder of its own"
-        " and compared.  [default: hinet]",
+        help="Weights, as hz models lists them; auto picks. Given again, or all: each into a folder"
+        " of its own and compared.  \\[default: hinet]",
     ),
+]
+OneModel = Annotated[
+    str, _option(MODEL, "-m", "--model", metavar="NAME", help="Weights that a run would use.")
+]
+PurposeOption = Annotated[
+    Purpose, _option(MODEL, "--for", help="What --model auto is to choose for.")
 ]
 Background = Annotated[
     Path | None,
@@ -156,7 +185,7 @@ Protocols = Annotated[
         MODEL,
         "--protocol",
         metavar="standard|hinet",
-        help="Definition of the metrics; may be given twice.  [default: standard]",
+        help="Definition of the metrics; may be given twice.  \\[default: standard]",
     ),
 ]
 
@@ -195,7 +224,25 @@ ResultSuffix = Annotated[
 ]
 EvalOutput = Annotated[
     Path | None,
-    _option(OUTPUT, "-o", "--output", metavar="DIR", help="Write eval.json and eval.csv there."),
+    _option(
+        OUTPUT,
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Write eval.json, eval.csv and contact-worst.png there.",
+    ),
+]
+Baselines = Annotated[
+    list[Baseline] | None,
+    _option(MODEL, "--baseline", help="Measure a classical transfer beside it."),
+]
+Against = Annotated[
+    Path | None,
+    _option(MODEL, "--against", metavar="PATH", help="Other results, or an earlier eval.json."),
+]
+EvalEdge = Annotated[
+    int | None,
+    _option(MODEL, "--edge", metavar="PX", min=16, help="Measure squares of so many pixels too."),
 ]
 
 WeightsName = Annotated[

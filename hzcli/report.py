@@ -163,9 +163,11 @@ def means(
 
     Returns:
         {protocol: {"all" or a group: {"pictures": n, "before": {..}, "after": {..}, "ratio",
-        "worse"}}}. A figure that is not finite (the PSNR of two equal pictures) is left out of
-        its mean. ratio: mean fMSE after by mean fMSE before; below 1 is better than doing
-        nothing. worse: how many pictures got a higher fMSE than doing nothing has.
+        "worse", "others"}}}. A figure that is not finite (the PSNR of two equal pictures) is
+        left out of its mean. ratio: mean fMSE after by mean fMSE before; below 1 is better than
+        doing nothing. worse: how many pictures got a higher fMSE than doing nothing has.
+        others: {side: {"pictures", "fmse", "ratio", "worse"}} of what else was measured of the
+        same pictures, as a baseline; there where there is one.
     """
     gathered: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for row in rows:
@@ -194,12 +196,29 @@ def _group(sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     both = [side for side in sides if "before" in side]
     before = _average([side["before"] for side in both])
     after = _average([side["after"] for side in sides])
-    pairs = [(side["before"].get("fmse"), side["after"].get("fmse")) for side in both]
-    worse = sum(a is not None and b is not None and a > b for b, a in pairs)
-    known = before.get("fmse") and after.get("fmse") is not None
-    ratio = after["fmse"] / before["fmse"] if known else None  # type: ignore[operator]
-    figures = {"pictures": len(sides), "before": before, "after": after}
-    return {**figures, "ratio": ratio, "worse": worse} if pairs else figures
+    figures: dict[str, Any] = {"pictures": len(sides), "before": before, "after": after}
+    if both:
+        figures |= _compared(both, "after")
+    if others := [name for side in sides for name in side if name not in ("before", "after")]:
+        figures["others"] = {name: _other(sides, name) for name in dict.fromkeys(others)}
+    return figures
+
+
+def _compared(sides: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """One of the sides next to doing nothing, on the pictures that have both."""
+    pairs = [(side["before"].get("fmse"), side[name].get("fmse")) for side in sides]
+    known = [(b, a) for b, a in pairs if b is not None and a is not None]
+    whole = sum(b for b, _ in known)
+    ratio = sum(a for _, a in known) / whole if whole else None
+    return {"ratio": ratio, "worse": sum(a > b for b, a in known)}
+
+
+def _other(sides: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    here = [side for side in sides if name in side]
+    both = [side for side in here if "before" in side]
+    mean = _average([side[name] for side in here]).get("fmse")
+    figures = {"pictures": len(here), "fmse": mean}
+    return figures | (_compared(both, name) if both else {})
 
 
 def _average(items: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

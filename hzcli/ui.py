@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 # Width of tables when nobody looks at them: paths stay whole.
 PIPE_COLUMNS = 160
-PICTURES = ("run", "eval", "export-lut", "apply-lut", "curves")  # commands whose rows are such
+# Commands whose rows are pictures.
+PICTURES = ("run", "eval", "export-lut", "apply-lut", "curves", "info")
 
 
 class Screen:
@@ -150,12 +151,14 @@ class Screen:
             self._bar = None
 
     def _print(self, result: Result) -> None:
-        from hzcli import look_tables, shelf, tables
+        from hzcli import bench_tables, eval_tables, info_tables, look_tables, shelf, tables
 
         printers: dict[str, Callable[[Result, Console], None]] = {
             "run": tables.run,
+            "bench": bench_tables.bench,
             "apply-lut": tables.run,
-            "eval": tables.evaluation,
+            "eval": eval_tables.evaluation,
+            "info": info_tables.info,
             "export-lut": look_tables.exported,
             "curves": look_tables.curves,
             "mix": look_tables.mixed,

@@ -15,11 +15,13 @@ PACKAGE = ROOT / "hzcli"
 # A file imports only from its own row and the rows above it.
 ROWS = (
     ("errors", "catalog"),
+    ("auto",),
     ("core",),
     ("nets",),
     ("models",),
     ("io",),
-    ("engine", "metrics", "train", "report", "checkpoints"),
+    ("engine", "metrics", "train", "report", "checkpoints", "evaluation"),
+    ("bench",),
     ("commands",),
     (
         "options",
@@ -32,6 +34,11 @@ ROWS = (
         "look_options",
         "look_tables",
         "look_cli",
+        "bench_tables",
+        "bench_cli",
+        "eval_tables",
+        "info_tables",
+        "file_options",
     ),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
@@ -41,6 +48,8 @@ BANNED = {
     "errors": {"torch", "numpy"},
     "catalog": {"torch", "numpy"},
     "io": {"torch"},
+    "bench": {"typer", "rich", "tqdm"},
+    "auto": {"torch", "numpy"},
     "commands": {"typer", "rich", "tqdm"},
     "engine": {"typer", "rich", "tqdm"},
     "report": {"torch", "typer", "rich", "tqdm"},

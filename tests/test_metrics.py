@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from hzcli.core.window import Size, bands
-from hzcli.metrics import StreamedMetrics, measure, ratio_bin
+from hzcli.metrics import StreamedMetrics, measure
 
 
 def triple(height: int, width: int, depths=(16, 8, 8), seed: int = 0):
@@ -145,8 +145,3 @@ def test_bands_out_of_order_are_a_bug():
         metrics.update(picture, truth, mask, window)
     with pytest.raises(AssertionError):
         metrics.compute()
-
-
-def test_ratio_bins():
-    shares = (0, 0.0499, 0.05, 0.1499, 0.15, 1)
-    assert [ratio_bin(s) for s in shares] == ["0-5", "0-5", "5-15", "5-15", "15-100", "15-100"]

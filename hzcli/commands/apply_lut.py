@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from hzcli import __version__
 from hzcli.engine import pairing
 from hzcli.engine.batch import HELD_BYTES, check_size, failed, kept
+from hzcli.engine.hosts import SPACES
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules
-from hzcli.errors import HzError, MaskError, UsageError
+from hzcli.errors import HzError, MaskError, PictureError, UsageError
 from hzcli.report import Event, Result
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def apply_lut(
     everywhere: bool = False,
     interpolation: Interpolation = "tetrahedral",
     strength: float = 1.0,
+    space: str = "srgb",
+    assume: str | None = None,
     overwrite: bool = False,
     budget_bytes: int | None = None,
     traces: bool = False,
@@ -49,6 +52,9 @@ def apply_lut(
         everywhere: leave masks alone; files that the rules call masks are still no inputs.
         interpolation: between a table's nodes.
         strength: 0 changes nothing, 1 as much as the look says.
+        space: that the look is meant for, one of `hosts.SPACES`; pictures in another go there
+            and back where the look applies.
+        assume: profile of pictures that embed none.
         budget_bytes: what the process may take; None plans from what is free.
         traces: whether an unexpected error is shown with its traceback.
 
@@ -61,6 +67,8 @@ def apply_lut(
     """
     if not 0 <= strength <= 1:
         raise UsageError(f"--strength {strength:g} is not between 0 and 1")
+    if space not in SPACES:
+        raise UsageError(f"--space {space} is not known", f"There are {', '.join(SPACES)}.")
     rules = replace(rules, output=output)
     masks = (rules.mask_suffix, rules.mask_dir, rules.mask_file, rules.mask_from, rules.layout)
     everywhere = everywhere or not any(masks)
@@ -84,7 +92,9 @@ def apply_lut(
                 if job.error is None and target.exists() and not overwrite:
                     outcome = kept(job, target)
                 else:
-                    outcome = _apply(job, target, prepared, everywhere, overwrite, budget_bytes)
+                    outcome = _apply(
+                        job, target, prepared, everywhere, overwrite, budget_bytes, (space, assume)
+                    )
             except Exception as error:  # as a batch: a bad picture must not end the others
                 if traces and not isinstance(error, HzError):
                     on_event(Event("note", text=traceback.format_exc()))
@@ -109,6 +119,7 @@ def apply_lut(
                 "everywhere": everywhere,
                 "interpolation": interpolation,
                 "strength": strength,
+                "space": space,
                 "through": prepared.name,
             },
         },
@@ -133,6 +144,7 @@ def _apply(
     everywhere: bool,
     overwrite: bool,
     budget_bytes: int | None,
+    spaces: tuple[str, str | None],
 ) -> Outcome:
     from hzcli.engine.apply_look import apply_look
     from hzcli.io.picture import open_mask, open_picture
@@ -144,6 +156,7 @@ def _apply(
     held = None if budget_bytes is None else min(HELD_BYTES, budget_bytes // 4)
     with contextlib.ExitStack() as files:
         reader = files.enter_context(open_picture(job.composite, budget_bytes=held))
+        prepared, warnings = _suited(prepared, reader, *spaces)
         mask: Any = None
         if not everywhere:
             assert job.mask is not None, "a job without an error has a mask"
@@ -167,5 +180,32 @@ def _apply(
         output=str(target),
         # The engine's own total ends before the file is finished.
         seconds={**outcome.seconds, "total": time.perf_counter() - start},
-        warnings=job.warnings,
+        warnings=(*job.warnings, *warnings),
     )
+
+
+def _suited(
+    prepared: Prepared, reader: Any, space: str, assume: str | None
+) -> tuple[Prepared, tuple[str, ...]]:
+    """A look for one space, made one for the picture's; and what the user should be told."""
+    from hzcli.io import profiles
+
+    if reader.depth == 32:
+        raise PictureError(
+            f"{reader.path} has numbers, not codes: a look is a table of codes",
+            "Save the picture with 16 bits.",
+        )
+    icc, _, warning = profiles.presume(reader.header, reader.meta, assume)
+    warnings = () if warning is None else (warning,)
+    facts = profiles.describe(icc)
+    same = facts.is_srgb if space == "srgb" else icc == profiles.profile(space)
+    if same or facts.kind != "rgb":
+        return prepared, warnings
+    # Only here: it takes torch, whose import costs more than a look.
+    from hzcli.engine.colour import Colour
+    from hzcli.engine.look_colour import ConvertedLook
+    from hzcli.engine.spaces import SPACES as KNOWN
+
+    look = ConvertedLook(prepared.recolouring, Colour(icc), KNOWN[space])
+    name = f"{prepared.name}, {facts.name} to {KNOWN[space].title} and back"
+    return replace(prepared, recolouring=look, name=name), warnings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from hzcli import __version__, catalog
 from hzcli.engine import pairing
-from hzcli.engine.batch import opened
+from hzcli.engine.delivery import FileSettings, opened
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import PairingRules
 from hzcli.errors import ModelError, UsageError
@@ -43,6 +44,7 @@ def curves(
     model: str | Path | None = None,
     outputs: Sequence[Path] = (),
     background: Path | None = None,
+    assume: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -54,6 +56,7 @@ def curves(
         model: weights of S2CRNet; None takes the first that are installed.
         outputs: files to write; .csv to edit, .acv for Photoshop, .png to look at.
         background: another picture to harmonise towards.
+        assume: profile of pictures that embed none.
         device: a name as the user gives it. overwrite: files that exist.
 
     Raises:
@@ -72,15 +75,28 @@ def curves(
     on_event(Event("info" if device == "auto" else "note", text=f"device: {note}"))
     from hzcli import models
     from hzcli.engine import edited
+    from hzcli.engine.look_colour import colour_of
+    from hzcli.io.masks import union
     from hzcli.io.picture import open_picture
 
     predictor = models.load(name, taken)
-    with opened(job) as (reader, mask, _):
-        towards = None if background is None else open_picture(background)
-        with towards or _nothing():
-            held, warnings = edited.predicted(
-                reader, mask, predictor, device=taken, reference=towards
-            )
+    with contextlib.ExitStack() as files:
+        found = files.enter_context(opened(job, FileSettings(assume_profile=assume)))
+        reader = found.reader
+        colour, _, notes = colour_of(reader, assume)
+        towards = towards_colour = None
+        if background is not None:
+            towards = files.enter_context(open_picture(background))
+            towards_colour = colour_of(towards, assume)[0]
+        held, warnings = edited.predicted(
+            reader,
+            union(found.masks),
+            predictor,
+            device=taken,
+            reference=towards,
+            colour=colour,
+            reference_colour=towards_colour,
+        )
         size, depth = reader.size, reader.depth
     points = edited.points_of(held)
     error = None
@@ -92,14 +108,14 @@ def curves(
     columns = (levels, *points.at(levels).T)
     row = CurveRow(
         input=str(picture),
-        mask=str(job.mask),
+        mask=", ".join(str(path) for path in job.masks),
         width=size.width,
         height=size.height,
         depth_in=depth,
         model=str(predictor.card.id),
         device=str(taken),
         seconds={"total": time.perf_counter() - start},
-        warnings=(*job.warnings, *warnings),
+        warnings=(*job.warnings, *notes, *warnings),
         knots=len(points.inputs),
         curves={key: x.tolist() for key, x in zip(edited.COLUMNS, columns, strict=True)},
         files=tuple(str(path) for path in outputs),
@@ -111,12 +127,6 @@ def curves(
         files=tuple(outputs),
         summary={"version": __version__},
     )
-
-
-def _nothing() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 def _check(picture: Path, outputs: Sequence[Path], overwrite: bool) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hzcli import __version__
 from hzcli.engine import pairing
-from hzcli.engine.batch import failed, opened
+from hzcli.engine.batch import failed
+from hzcli.engine.delivery import FileSettings, opened
 from hzcli.engine.hosts import CURVE
 from hzcli.engine.look_plan import STDOUT, LookSettings, single, targets_of
 from hzcli.engine.outcome import Outcome
@@ -130,6 +131,10 @@ def export_lut(
     )
 
 
+def _masks(job: Job) -> str:
+    return ", ".join(str(path) for path in job.masks)
+
+
 def _mean(row: Exported) -> float:
     return float(row.residual["levels"]["mean"])
 
@@ -149,7 +154,7 @@ class _Export:
         start = time.perf_counter()
         if target != STDOUT and Path(target).exists() and not self.settings.overwrite:
             return Exported(
-                input=str(job.composite), mask=str(job.mask), output=str(target), status="kept"
+                input=str(job.composite), mask=_masks(job), output=str(target), status="kept"
             )
         try:
             from hzcli.engine import looks
@@ -203,24 +208,43 @@ class _Export:
     @contextlib.contextmanager
     def _seen(self, job: Job) -> Iterator[Foreground]:
         from hzcli.engine.foreground import foreground
+        from hzcli.engine.look_colour import colour_of
+        from hzcli.io.masks import union
         from hzcli.io.picture import open_picture
 
         s = self.settings
-        with opened(job, s.budget_bytes) as (reader, mask, _), contextlib.ExitStack() as files:
-            towards = None
+        with contextlib.ExitStack() as files:
+            found = files.enter_context(
+                opened(job, FileSettings(assume_profile=s.assume), s.budget_bytes)
+            )
+            colour, name, notes = colour_of(found.reader, s.assume)
+            towards = towards_colour = None
             if s.background is not None:
                 towards = files.enter_context(open_picture(s.background))
-            yield files.enter_context(
+                towards_colour = colour_of(towards, s.assume)[0]
+            seen = files.enter_context(
                 foreground(
-                    reader,
-                    mask,
+                    found.reader,
+                    union(found.masks),
                     self.predictor,
                     mode=s.mode,
                     device=self.device,
                     budget_bytes=s.budget_bytes,
                     reference=towards,
+                    colour=colour,
+                    reference_colour=towards_colour,
                 )
             )
+            if len(found.masks) > 1:
+                notes += (
+                    f"one look for {len(found.masks)} masks together: hz run takes each by itself",
+                )
+            if seen.colour is not None and s.form.space == "srgb":
+                notes += (
+                    f"the picture is in {name}, its look is for sRGB: a host that does not convert"
+                    " wants another --space",
+                )
+            yield replace(seen, warnings=(*notes, *seen.warnings))
 
     def _given(self, look: PictureLook) -> Any:
         """What the host is given, as numbers of the file's precision."""
@@ -270,7 +294,7 @@ class _Export:
             )
         return Exported(
             input=str(job.composite),
-            mask=str(job.mask),
+            mask=_masks(job),
             width=seen.reader.size.width,
             height=seen.reader.size.height,
             depth_in=seen.reader.depth,

@@ -8,17 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hzcli import __version__, catalog, report
-from hzcli.engine import pairing
+from hzcli import __version__, auto, catalog, report
+from hzcli.engine import naming, pairing
 from hzcli.engine.batch import OnEvent, Settings, check, failed, kept, run_batch
+from hzcli.engine.naming import Template
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules
 from hzcli.errors import HzError, ModelError, UsageError
+from hzcli.io.writers.choices import expected_suffix
 from hzcli.report import Event, Result
 
 __all__ = ["Compared", "Fate", "run"]
 
 ALL = "all"  # instead of a model: every one that is installed
+AUTO = "auto"  # instead of a model: the one that suits the purpose
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ def run(
     settings: Settings,
     *,
     models: Sequence[str | Path],
+    purpose: str = "quality",
+    name: str | None = None,
     dry_run: bool = False,
     on_event: OnEvent = lambda event: None,
 ) -> Result:
@@ -66,9 +71,10 @@ def run(
         inputs: files and folders.
         rules: where masks and ground truths are.
         settings: how to harmonise. `device` is a name as the user gives it.
-        models: ids of installed weights ("all" for every one), or files of weights. Several
-            write into a folder each, named for them, and are compared. None with
-            `settings.curves`, which take their place.
+        models: ids of installed weights ("all" for every one, "auto" for the one that suits
+            `purpose`, see `hzcli.auto`), or files of weights. Several write into a folder each,
+            named for them, and are compared. None with `settings.curves`, which take their place.
+        name: how results are called, see `engine.naming`.
         dry_run: foretell every picture's fate; nothing is written, no model is loaded.
         on_event: told what happens while it happens.
 
@@ -79,27 +85,66 @@ def run(
         UsageError: the plan cannot be carried out. ModelError, DeviceError: nor can any picture.
             In each case nothing has been written.
     """
+    template = None if name is None else naming.parse(name)
+    models, settings = _chosen(models, purpose, settings, on_event)
     edited = _edited(settings, models)
     named = [] if edited else _named(models)
     several = len(named) > 1 or ALL in models
     if settings.background is not None and not settings.background.is_file():
         raise UsageError(f"--background {settings.background} is not a file", "Check its spelling.")
-    jobs = pairing.find(inputs, replace(rules, output=settings.output))
-    places = [_into(settings, name) if several else settings for name in named] or [settings]
+    paired = pairing.find(inputs, replace(rules, output=settings.output), named=False)
+    places = [_into(settings, each) if several else settings for each in named] or [settings]
+    work = [
+        (place, _called(paired, template, place, each))
+        for place, each in zip(places, named or [settings.curves or ""], strict=True)
+    ]
     if dry_run:
-        fates = (_fate(job, place) for place in places for job in jobs)
+        fates = (_fate(job, place) for place, jobs in work for job in jobs)
         return Result(command="run", outcomes=tuple(fates))
 
     from hzcli.engine import device
 
     taken, note = device.pick(settings.device)
     on_event(Event("info" if settings.device == "auto" else "note", text=f"device: {note}"))
-    places = [replace(place, device=taken) for place in places]
+    work = [(replace(place, device=taken), jobs) for place, jobs in work]
     if several:
-        return _compare(jobs, named, places, settings, on_event)
-    if edited:
-        return run_batch(jobs, edited, places[0], on_event)
-    return run_batch(jobs, _loaded(named[0], places[0]), places[0], on_event)
+        return _compare(work, named, settings, on_event)
+    place, jobs = work[0]
+    return run_batch(jobs, edited or _loaded(named[0], place), place, on_event)
+
+
+def _chosen(
+    models: Sequence[str | Path], purpose: str, settings: Settings, on_event: OnEvent
+) -> tuple[Sequence[str | Path], Settings]:
+    """The models, with "auto" resolved, and the settings with the mode that it asks for."""
+    if AUTO not in models:
+        return models, settings
+    choice = auto.choose(purpose, catalog.installed())
+    on_event(Event("info", text=f"model: {choice.reason}"))
+    if choice.mode == "lut":
+        settings = replace(settings, mode=choice.mode)
+    return [choice.name if model == AUTO else model for model in models], settings
+
+
+def _called(
+    jobs: Sequence[Job], template: Template | None, place: Settings, model: str | Path
+) -> list[Job]:
+    """The jobs with the names of their results, none of which meets another or an input."""
+    from hzcli.io.picture import peek
+
+    def size(job: Job) -> Any:
+        try:
+            return peek(job.composite).size
+        except HzError:
+            return None  # the picture will fail, and say why
+
+    out = place.files.out
+    found = naming.named(
+        jobs, template, suffix=lambda path: expected_suffix(out, path), model=_id(model),
+        mode=place.mode, size=size,
+    )  # fmt: skip
+    naming.check(found, place.output, place.files.also)
+    return found
 
 
 def _edited(settings: Settings, models: Sequence[str | Path]) -> Any:
@@ -147,9 +192,8 @@ def _loaded(name: str | Path, settings: Settings) -> Any:
 
 
 def _compare(
-    jobs: Sequence[Job],
+    work: Sequence[tuple[Settings, Sequence[Job]]],
     named: Sequence[str | Path],
-    places: Sequence[Settings],
     settings: Settings,
     on_event: OnEvent,
 ) -> Result:
@@ -159,7 +203,7 @@ def _compare(
     outcomes: list[Any] = []
     codes: list[int] = []
     interrupted = False
-    for name, place in zip(named, places, strict=True):
+    for name, (place, jobs) in zip(named, work, strict=True):
         on_event(Event("info", text=f"model {len(rows) + 1} of {len(named)}: {_id(name)}"))
         try:
             result = run_batch(jobs, _loaded(name, place), place, on_event)
@@ -187,7 +231,7 @@ def _compare(
         output=settings.output,
         summary={
             "version": __version__,
-            "pictures_found": len(jobs),
+            "pictures_found": len(work[0][1]),
             "seconds": round(time.perf_counter() - start, 3),
             "models": [row.as_dict() for row in rows],
         },
@@ -230,7 +274,7 @@ def _fate(job: Job, settings: Settings) -> Fate:
         if job.error is None and target.exists() and not settings.overwrite:
             outcome = kept(job, target)
         else:
-            outcome = replace(check(job), output=str(target))
+            outcome = replace(check(job, settings.files), output=str(target))
     except (HzError, OSError) as error:
         outcome = failed(job, error)
     return Fate(**vars(outcome), truth=None if job.truth is None else str(job.truth))

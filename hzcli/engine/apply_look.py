@@ -1,16 +1,13 @@
 """Applies a look to one picture, band by band: in the whole of it, or inside a soft mask.
 
 OpenColorIO does the arithmetic where it is installed (`pip install "hz[lut]"`), numpy where it
-is not. Pixels that the mask leaves out keep their code; those that it holds whole go from code
-to code; of those between, and of these alone, the colour is taken as a number, blended, and
-rounded once. No torch: a look needs no network.
+is not. No torch: a look needs no network.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,6 +15,7 @@ import numpy as np
 
 from hzcli.core.tetra import WHITE, CodedLook, Interpolation, shaped_codes
 from hzcli.core.window import Size, Window, bands
+from hzcli.engine.look_band import BINS, recolour
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.overlap import Clock, ahead, behind
 from hzcli.engine.plan import plan
@@ -28,16 +26,9 @@ from hzcli.io.looks import weakened
 Through = Literal["auto", "ocio", "numpy"]
 
 LARGEST_OCIO = 129  # nodes a side
-STRIP_ROWS = 16  # recoloured at a time
-TASK_ROWS = 128  # by one thread
-GAP = 64  # columns without mask that are worth a run of their own
+COUNTED_ROWS = 16  # of which one tells how much changed ..
+COUNTED_PIXELS = 1 << 22  # .. in larger pictures
 MOST_WORKERS = 8
-BINS = 4096  # of the histogram of change: 16 to an 8-bit level
-# Of larger pictures, one row in a strip tells how much changed.
-COUNTED_PIXELS = 1 << 22
-
-
-Run = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 class Reader(Protocol):
@@ -170,124 +161,6 @@ class _OcioLook:
         return out
 
 
-# One band
-
-
-def recolour(
-    rows: np.ndarray,
-    mask: np.ndarray | None,
-    prepared: Prepared,
-    pool: Executor | None = None,
-    change: np.ndarray | None = None,
-    step: int = 1,
-) -> None:
-    """Apply a look to rows of a picture, in place.
-
-    Args:
-        rows: (h, W, 3) uint16, the source, and afterwards the result.
-        mask: (h, W) uint8 or uint16, full scale inside; None: everywhere.
-        pool: threads to share the work.
-        change: counts of |result - source| where the mask is above 0, one bin to 16 codes,
-            (BINS + 1,); of one row in `step`.
-    """
-
-    def work(runs: list[Run]) -> np.ndarray | None:
-        return _recolour_runs(rows, mask, runs, prepared, step if change is not None else 0)
-
-    tasks = _tasks(mask, rows.shape[:2])
-    for counts in map(work, tasks) if pool is None else pool.map(work, tasks):
-        if counts is not None:
-            change += counts
-
-
-def _tasks(mask: np.ndarray | None, shape: tuple[int, ...]) -> Iterator[list[Run]]:
-    """Rectangles of a few rows that hold all of the mask, gathered to work for one thread."""
-    height, width = shape
-    for start in range(0, height, TASK_ROWS):
-        # The maximum is found by vector instructions; `any` looks at numbers one by one.
-        if mask is not None and mask[start : start + TASK_ROWS].max() == 0:
-            continue
-        runs: list[Run] = []
-        for top in range(start, min(start + TASK_ROWS, height), STRIP_ROWS):
-            bottom = min(top + STRIP_ROWS, height)
-            if mask is None:
-                runs.append((top, bottom, 0, width))
-                continue
-            columns = np.flatnonzero(mask[top:bottom].max(axis=0) != 0)
-            if not columns.size:
-                continue
-            breaks = np.flatnonzero(np.diff(columns) > GAP)
-            firsts = columns[np.append(0, breaks + 1)]
-            lasts = columns[np.append(breaks, len(columns) - 1)]
-            for left, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-                runs.append((top, bottom, left, last + 1))
-        yield runs
-
-
-def _recolour_runs(
-    rows: np.ndarray, mask: np.ndarray | None, runs: list[Run], prepared: Prepared, step: int
-) -> np.ndarray | None:
-    """Recolour rectangles in place; counts of change, if `step` is not 0."""
-    parts = [rows[top:bottom, left:right] for top, bottom, left, right in runs]
-    seen = slice(0, None, step or None)
-    before = [part[seen].astype(np.int32) for part in parts] if step else []
-    masks: list[np.ndarray] = []
-    if mask is not None:
-        masks = [mask[top:bottom, left:right] for top, bottom, left, right in runs]
-        _masked(parts, masks, prepared)
-    else:
-        for part in parts:
-            if prepared.weight == 1:
-                prepared.recolouring.apply(part, part)
-            else:
-                part[:] = _blended(part, np.float32(prepared.weight), prepared)
-    if not step:
-        return None
-    counts = np.zeros(BINS + 1, np.int64)
-    for k, part in enumerate(parts):
-        size = np.abs(part[seen] - before[k])
-        if masks:
-            size = size[masks[k][seen] > 0]
-        counts += np.bincount((size + 8 >> 4).ravel(), minlength=BINS + 1)
-    return counts
-
-
-def _masked(parts: list[np.ndarray], masks: list[np.ndarray], prepared: Prepared) -> None:
-    """Recolour rectangles in place, by their masks."""
-    top = np.iinfo(masks[0].dtype).max
-    share = np.float32(prepared.weight / top)
-    edges = []
-    for part, mask in zip(parts, masks, strict=True):
-        partly = np.flatnonzero(mask != top)
-        if prepared.weight < 1 or partly.size * 2 > mask.size:
-            part[:] = _blended(part, mask[..., None] * share, prepared)
-            continue
-        # Most pixels go from code to code. The rest is kept aside, and mixed all at once.
-        if partly.size:
-            at = np.divmod(partly, mask.shape[1])
-            edges.append((part, at, part[at], mask[at]))
-        prepared.recolouring.apply(part, part)
-    if edges:
-        codes, weights = (np.concatenate([edge[k] for edge in edges]) for k in (2, 3))
-        new = _blended(codes, weights[:, None] * share, prepared)
-        start = 0
-        for part, at, kept, _ in edges:
-            part[at] = new[start : start + len(kept)]
-            start += len(kept)
-
-
-def _blended(codes: np.ndarray, weight: Any, prepared: Prepared) -> np.ndarray:
-    """Codes (..., 3) and the look's colours, mixed: codes. Those of weight 0 stay."""
-    source = codes.reshape(-1, 3)
-    new = prepared.recolouring.colours(source).reshape(codes.shape)
-    np.clip(new, 0, WHITE, out=new)
-    new -= codes
-    new *= weight
-    new += codes
-    new += np.float32(0.5)  # and cut off: the one rounding
-    return new.astype(np.uint16)
-
-
 # One picture
 
 
@@ -327,7 +200,7 @@ def apply_look(
     workers = min(MOST_WORKERS, _cores())
     with clock("total"):
         chosen = plan(size, None, _Reach(), budget_bytes)  # type: ignore[arg-type]
-        step = STRIP_ROWS if size.pixels > COUNTED_PIXELS else 1
+        step = COUNTED_ROWS if size.pixels > COUNTED_PIXELS else 1
 
         def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
             with clock("read"):

@@ -6,28 +6,24 @@ without it.
 
 from __future__ import annotations
 
-import contextlib
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hzcli import __version__, report
-from hzcli.core.window import Size
+from hzcli.engine.delivery import FileSettings, deliver, opened
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job
-from hzcli.errors import HzError, MaskError, PictureError
+from hzcli.errors import HzError
 from hzcli.report import Event, Result
 
 if TYPE_CHECKING:
-    from hzcli.io.picture import RowReader
+    from hzcli.io.ladder import Ladder
 
 OnEvent = Callable[[Event], None]
-
-# Decoded pixels that one reader keeps in memory at most; the rest of a budget is the bands'.
-HELD_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class Settings:
     background: a picture to harmonise towards, instead of each picture's own background.
     curves: a file of tone curves that all pictures get, instead of a model's answer.
     traces: whether an unexpected error is shown with its traceback.
+    files: what is read and written, and how.
     """
 
     output: Path
@@ -52,61 +49,21 @@ class Settings:
     overwrite: bool = False
     report: bool = True
     traces: bool = False
+    files: FileSettings = field(default_factory=FileSettings)
 
 
-@contextlib.contextmanager
-def opened(
-    job: Job, budget_bytes: int | None = None
-) -> Iterator[tuple[RowReader, RowReader, RowReader | None]]:
-    """The picture, the mask and the ground truth of a job, of one size; no pixel decoded yet.
-
-    Raises:
-        HzError: the job cannot be done: its own error, an unreadable file, an unfit size.
-    """
-    from hzcli.io.picture import open_mask, open_picture
-
-    if job.error is not None:
-        raise job.error
-    assert job.mask is not None, "a job without an error has a mask"
-    held = None if budget_bytes is None else min(HELD_BYTES, budget_bytes // 4)
-    with contextlib.ExitStack() as files:
-        reader = files.enter_context(open_picture(job.composite, budget_bytes=held))
-        mask = files.enter_context(open_mask(job.mask, source=job.mask_source, budget_bytes=held))
-        truth = None
-        check_size(mask, reader, "mask", MaskError)
-        if job.truth is not None:
-            truth = files.enter_context(open_picture(job.truth, budget_bytes=held))
-            check_size(truth, reader, "ground truth", PictureError)
-        yield reader, mask, truth
-
-
-def check(job: Job) -> Outcome:
+def check(job: Job, files: FileSettings | None = None) -> Outcome:
     """What the headers of a job's files say: an outcome with the picture's size and depth.
 
     Raises:
         HzError: the job cannot be done.
     """
-    with opened(job) as (reader, _, _):
-        size, depth = reader.size, reader.depth
-    return replace(_blank(job), width=size.width, height=size.height, depth_in=depth)
-
-
-def check_size(other: RowReader, reader: RowReader, what: str, kind: type[PictureError]) -> None:
-    """Raise an error of `kind` unless a picture's companion is of the picture's size."""
-    found, wanted = other.size, reader.size
-    if found == wanted:
-        return
-    turned = (found.height, found.width) == (wanted.width, wanted.height)
-    raise kind(
-        f"the {what} {other.path.name} is {_wh(found)} pixels, the picture {_wh(wanted)}",
-        f"One of them is turned: save the {what} with the picture's EXIF orientation."
-        if turned
-        else f"Save the {what} at the picture's size.",
+    with opened(job, files) as found:
+        size, depth = found.reader.size, found.reader.depth
+        notes = (*job.warnings, *found.warnings)
+    return replace(
+        _blank(job), width=size.width, height=size.height, depth_in=depth, warnings=notes
     )
-
-
-def _wh(size: Size) -> str:
-    return f"{size.width} x {size.height}"
 
 
 def _blank(job: Job) -> Outcome:
@@ -164,14 +121,19 @@ def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event:
     outcomes: list[Outcome] = []
     interrupted = False
     on_event(Event("begin", count=len(jobs)))
-    try:
-        for job in jobs:
-            on_event(Event("start", text=str(job.composite)))
-            outcome = _one(job, predictor, settings, earlier, on_event)
-            outcomes.append(outcome)
-            on_event(Event("row", row=outcome))
-    except KeyboardInterrupt:
-        interrupted = True
+    from hzcli.io.ladder import Ladder
+
+    with Ladder(settings.files.metadata) as ladder:
+        try:
+            for job in jobs:
+                on_event(Event("start", text=str(job.composite)))
+                outcome = _one(job, predictor, settings, ladder, earlier, on_event)
+                outcomes.append(outcome)
+                on_event(Event("row", row=outcome))
+        except KeyboardInterrupt:
+            interrupted = True
+        if ladder.warning:
+            on_event(Event("warning", text=ladder.warning))
     result = Result(
         command="run",
         outcomes=tuple(outcomes),
@@ -204,6 +166,7 @@ def _settings_as_dict(settings: Settings, predictor: Any) -> dict[str, Any]:
         "background": None if settings.background is None else str(settings.background),
         "curves": None if settings.curves is None else str(settings.curves),
         "protocols": list(settings.protocols),
+        **settings.files.as_dict(),
     }
 
 
@@ -216,6 +179,7 @@ def _one(
     job: Job,
     predictor: Any,
     settings: Settings,
+    ladder: Ladder,
     earlier: dict[str, dict[str, Any]],
     on_event: OnEvent,
 ) -> Outcome:
@@ -224,7 +188,7 @@ def _one(
     try:
         if job.error is None and target.exists() and not settings.overwrite:
             return kept(job, target, earlier)
-        return _harmonise(job, target, predictor, settings)
+        return deliver(job, target, predictor, settings, ladder)
     except Exception as error:  # the one broad catch: a bad picture must not end the others
         if settings.traces and not isinstance(error, HzError):
             on_event(Event("note", text=traceback.format_exc()))
@@ -242,54 +206,6 @@ def kept(job: Job, target: Path, earlier: dict[str, dict[str, Any]] | None = Non
     if "warnings" in known:
         known["warnings"] = tuple(known["warnings"])
     return replace(outcome, **known)
-
-
-def _harmonise(job: Job, target: Path, predictor: Any, settings: Settings) -> Outcome:
-    from hzcli.engine import stream
-    from hzcli.io.picture import open_picture
-    from hzcli.io.tiff import TiffWriter
-
-    start = time.perf_counter()
-    budget = settings.budget_bytes
-    with (
-        opened(job, budget) as (reader, mask, truth),
-        contextlib.ExitStack() as files,
-        TiffWriter(
-            target,
-            reader.size,
-            reader.meta,
-            overwrite=settings.overwrite,
-            software=f"hz {__version__}",
-        ) as writer,
-    ):
-        towards: dict[str, Any] = {}
-        if settings.background is not None:
-            held = None if budget is None else min(HELD_BYTES, budget // 4)
-            other = open_picture(settings.background, budget_bytes=held)
-            towards["reference"] = files.enter_context(other)
-        outcome = stream.harmonise(
-            reader,
-            mask,
-            predictor,
-            writer,
-            mode=settings.mode,
-            strength=settings.strength,
-            device=settings.device,
-            budget_bytes=budget,
-            truth=truth,
-            protocols=settings.protocols if truth is not None else (),
-            **towards,
-        )
-    return replace(
-        outcome,
-        input=str(job.composite),
-        mask=str(job.mask),
-        output=str(target),
-        status="done",
-        # The engine's own total ends before the file is finished.
-        seconds={**outcome.seconds, "total": time.perf_counter() - start},
-        warnings=(*job.warnings, *outcome.warnings),
-    )
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

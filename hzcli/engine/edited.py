@@ -21,6 +21,7 @@ from hzcli.io.atomic import write_text
 if TYPE_CHECKING:
     from hzcli.core.curves import Curves
     from hzcli.core.transform import Thumbnail
+    from hzcli.engine.colour import Colour
     from hzcli.engine.thumbnail import Reader
 
 COLUMNS = ("input", "red", "green", "blue")
@@ -63,9 +64,20 @@ def points_of(curves: Curves) -> Points:
 
 
 def predicted(
-    reader: Reader, mask_reader: Reader, predictor: Any, *, device: Any, reference: Any = None
+    reader: Reader,
+    mask_reader: Reader,
+    predictor: Any,
+    *,
+    device: Any,
+    reference: Any = None,
+    colour: Colour | None = None,
+    reference_colour: Colour | None = None,
 ) -> tuple[Curves, list[str]]:
     """The curves that a model holds for a picture, and warnings about its mask.
+
+    Args:
+        reference: another picture to harmonise towards. colour, reference_colour: how the numbers
+            of both become sRGB, whose curves these are; None for sRGB.
 
     Raises:
         UsageError: it holds none. MaskError: the mask is empty or covers everything.
@@ -73,16 +85,22 @@ def predicted(
     import torch
 
     from hzcli.engine import stream, thumbnail
+    from hzcli.engine.foreground import needed
 
     if not hasattr(predictor, "curves"):
         raise UsageError(
             f"{predictor.card.id} holds no curves",
             "Choose weights of S2CRNet with --model; hz models lists them.",
         )
+    colour = needed(colour, reader)
+    if reference is not None:
+        reference_colour = needed(reference_colour, reference)
     with torch.inference_mode():
-        survey = thumbnail.look(reader, mask_reader, predictor, reference)
-        warnings = stream._check_mask(survey, reader.size)
-        return predictor.curves(stream._on(survey.thumbnail, device)), warnings
+        survey = thumbnail.look(
+            reader, mask_reader, predictor, reference, colour, reference_colour
+        )
+        warnings = stream.check_mask(survey, reader.size)
+        return predictor.curves(stream.on_device(survey.thumbnail, device)), warnings
 
 
 # --- CSV --------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ class LookSettings:
     output: a file (one look), a folder, or "-" for stdout; None is the folder "looks".
     mode: of `hz run`, whose result the look stands for.
     merge: one look for all pictures. max_residual: mean, in 8-bit levels, from which on the
-    exit code is 7. device, budget_bytes, background, traces: as for `engine.batch.Settings`.
+    exit code is 7. assume: profile of pictures that embed none.
+    device, budget_bytes, background, traces: as for `engine.batch.Settings`.
     """
 
     form: Form = field(default_factory=Form)
@@ -35,6 +36,7 @@ class LookSettings:
     device: str = "auto"
     budget_bytes: int | None = None
     background: Path | None = None
+    assume: str | None = None
     overwrite: bool = False
     traces: bool = False
 
@@ -83,7 +85,7 @@ def targets_of(
     inputs = {
         pairing.real(path)
         for job in jobs
-        for path in (job.composite, job.mask, job.truth)
+        for path in (job.composite, *job.masks, job.truth)
         if path is not None
     }
     for target in targets:

@@ -1,7 +1,8 @@
 """Which mask (and ground truth) belongs to which picture, and where its result goes.
 
-The order of the rules: one mask file for one picture; a folder of masks; a suffix beside the
-picture; its alpha channel.
+The order of the rules: mask files for one picture; a folder of masks; a suffix beside the
+picture; its alpha channel or a layer. Where a suffix says what a mask is called, X_m1, X_m2, ...
+are several masks of X.
 """
 
 from __future__ import annotations
@@ -12,37 +13,35 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from hzcli.engine.walk import KINDS, Listing, fold, is_picture, natural_key, real, walk
+from hzcli.engine.rules import PairingRules, check
+from hzcli.engine.walk import (
+    KINDS,
+    RAW_HINT,
+    Listing,
+    fold,
+    is_picture,
+    is_raw,
+    natural_key,
+    real,
+    walk,
+)
 from hzcli.errors import HzError, MaskError, PictureError, UsageError
+
+__all__ = ["COMPOSITES", "MASKS", "REALS", "Job", "PairingRules", "find", "real"]
 
 # iHarmony4's folders, beside each other in each sub-dataset.
 COMPOSITES, MASKS, REALS = "composite_images", "masks", "real_images"
 
 
 @dataclass(frozen=True)
-class PairingRules:
-    """How masks and ground truths are found.
-
-    output: the folder of results; pictures in it are never inputs.
-    """
-
-    mask_suffix: str | None = None
-    mask_dir: Path | None = None
-    mask_file: Path | None = None
-    mask_from: Literal["alpha"] | None = None
-    truth_dir: Path | None = None
-    truth_suffix: str | None = None
-    layout: Literal["iharmony4"] | None = None
-    output: Path | None = None
-
-
-@dataclass(frozen=True)
 class Job:
     """One picture to harmonise.
 
-    mask: None only where `error` says why. mask_source: "alpha" reads the alpha channel of `mask`.
+    mask: the first of `masks`; None only where `error` says why, or nobody asked for one.
+    mask_source: "alpha" reads the alpha channel of `mask`, "psd:NAME" that layer of it.
+    masks: all of them, in the order in which the picture is harmonised.
+    rule: the option that found them.
     output: where the result goes, relative to the output folder.
     error: why this picture cannot be done; the others can.
     """
@@ -50,18 +49,30 @@ class Job:
     composite: Path
     mask: Path | None
     output: Path
-    mask_source: Literal["auto", "alpha"] = "auto"
+    mask_source: str = "auto"
     truth: Path | None = None
     error: HzError | None = None
     warnings: tuple[str, ...] = ()
+    masks: tuple[Path, ...] = ()
+    rule: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and not self.masks:
+            object.__setattr__(self, "masks", (self.mask,))
 
 
-def find(inputs: Sequence[Path], rules: PairingRules) -> list[Job]:
+def find(
+    inputs: Sequence[Path], rules: PairingRules, *, look: bool = False, named: bool = True
+) -> list[Job]:
     """Pair every picture among `inputs` (files, and folders with all that is in them).
 
     Args:
         inputs: files and folders.
         rules: where masks and truths are.
+        look: nothing is to be made of the pictures: they need no mask, and two of them may have
+            one output.
+        named: whether the results are called as the jobs say; False leaves it to the caller to
+            make sure that no two of them meet (`naming.check`).
 
     Returns:
         One job a picture, in the order of the inputs and in natural order inside a folder.
@@ -71,101 +82,21 @@ def find(inputs: Sequence[Path], rules: PairingRules) -> list[Job]:
         UsageError: the rules contradict each other, an input is not there, no picture was found,
             or two pictures would be written to one file or over an input.
     """
-    _check_rules(inputs, rules)
+    check(inputs, rules, look)
     listing = Listing()
     if rules.layout == "iharmony4":
         jobs = list(_iharmony4(inputs, rules, listing))
     else:
-        found = list(_composites(inputs, rules))
+        found = list(_composites(inputs, rules, listing))
         jobs = [_pair(path, relative, rules, listing) for path, relative in found]
     if not jobs:
         raise _nothing_found(inputs, rules)
-    _check_outputs(jobs, rules)
+    if named and not look:
+        _check_outputs(jobs, rules)
     return jobs
 
 
-# The rules by themselves
-
-
-def _check_rules(inputs: Sequence[Path], rules: PairingRules) -> None:
-    if not inputs:
-        raise UsageError("no input was given", "Name a folder or pictures: hz run ./shots")
-    for path in inputs:
-        if not path.exists():
-            raise UsageError(f"{path} does not exist", "Check the spelling of the input.")
-    for flag, folder in (("--mask-dir", rules.mask_dir), ("--truth-dir", rules.truth_dir)):
-        if folder is not None and not folder.is_dir():
-            raise UsageError(f"{flag} {folder} is not a folder", "Name an existing folder.")
-    for flag, suffix in (
-        ("--mask-suffix", rules.mask_suffix),
-        ("--truth-suffix", rules.truth_suffix),
-    ):
-        if suffix is not None and (not suffix or "/" in suffix or os.sep in suffix):
-            raise UsageError(
-                f'{flag} "{suffix}" is no suffix', f"Give a few characters, for example {flag} _m"
-            )
-    if rules.mask_suffix and fold(rules.mask_suffix) == fold(rules.truth_suffix or ""):
-        raise UsageError(
-            f'masks and truths have the same suffix "{rules.mask_suffix}"',
-            "Give two different ones.",
-        )
-    if rules.output is not None:
-        if rules.output.exists() and not rules.output.is_dir():
-            raise UsageError(f"{rules.output} is a file", "Name a folder with -o.")
-        for path in inputs:
-            if path.is_dir() and real(path) == real(rules.output):
-                raise UsageError(
-                    f"the output folder {rules.output} is the input folder",
-                    "Inputs are never touched: name another folder with -o.",
-                )
-    masks = [rules.mask_suffix, rules.mask_dir, rules.mask_from, rules.mask_file]
-    if rules.layout is not None:
-        if any((*masks, rules.truth_dir, rules.truth_suffix)):
-            raise UsageError(
-                f"--layout {rules.layout} already says where masks and truths are",
-                "Leave out the --mask and --truth options.",
-            )
-    elif rules.mask_file is not None:
-        if any(masks[:-1]):
-            raise UsageError("--mask goes with no other mask option", "Give one of them.")
-        if len(inputs) != 1 or inputs[0].is_dir():
-            raise UsageError(
-                "--mask is one mask for one picture",
-                "Give one picture, or pair many with --mask-suffix or --mask-dir.",
-            )
-        if not rules.mask_file.is_file():
-            raise UsageError(f"--mask {rules.mask_file} is not a file", "Check its spelling.")
-    elif not any(masks):
-        guess = _guess_suffix(inputs)
-        raise UsageError(
-            "where are the masks?",
-            f"Try --mask-suffix {guess}"
-            if guess
-            else "Give --mask-suffix _m (X.jpg with X_m.png),"
-            " --mask-dir DIR, --mask FILE, --mask-from alpha or --layout iharmony4.",
-        )
-    elif rules.mask_dir is not None and not rules.mask_suffix:
-        for path in inputs:
-            if path.is_dir() and real(path) == real(rules.mask_dir):
-                raise UsageError(
-                    f"--mask-dir {rules.mask_dir} is the input folder itself",
-                    "Say how masks are called there, for example --mask-suffix _m",
-                )
-
-
-def _guess_suffix(inputs: Sequence[Path]) -> str | None:
-    """What most often follows another picture's name: "_m" where X.jpg and X_m.png lie."""
-    counts: Counter[str] = Counter()
-    for path in inputs:
-        for folder, names in walk(path) if path.is_dir() else [(path.parent, [])]:
-            names = names or [entry.name for entry in folder.iterdir()]
-            stems = {Path(name).stem for name in names if is_picture(Path(name))}
-            for stem in stems:
-                counts.update(stem[cut:] for cut in range(1, len(stem)) if stem[:cut] in stems)
-    words = [suffix for suffix in counts if re.fullmatch(r"[-_. ][a-zA-Z]+", suffix)]
-    # Of two that are as frequent, the one that speaks of masks.
-    masks = re.compile(r".(m|mask|matte|alpha|fg)$", re.IGNORECASE)
-    return max(words, key=lambda word: (bool(masks.match(word)), counts[word]), default=None)
+# Where nothing is
 
 
 def _nothing_found(inputs: Sequence[Path], rules: PairingRules) -> UsageError:
@@ -176,19 +107,31 @@ def _nothing_found(inputs: Sequence[Path], rules: PairingRules) -> UsageError:
             f"iHarmony4 has {COMPOSITES}, {MASKS} and {REALS} beside each other.",
         )
     bare = replace(rules, mask_suffix=None, truth_suffix=None, mask_dir=None, truth_dir=None)
-    others = sum(1 for _ in _composites(inputs, bare))
+    others = sum(1 for _ in _composites(inputs, bare, Listing()))
     if others:
         return UsageError(
             f"{where} holds only masks and truths ({others} of them) and no picture to harmonise",
             "Check the suffixes: a file whose name ends in one is never harmonised itself.",
         )
+    raw = sum(
+        is_raw(Path(name))
+        for path in inputs
+        if path.is_dir()
+        for _, names in walk(path)
+        for name in names
+    )
+    if raw:
+        files = "file" if raw == 1 else "files"
+        return UsageError(f"no picture in {where}, but {raw} RAW {files}", RAW_HINT)
     return UsageError(f"no picture in {where}", f"hz reads {KINDS} files.")
 
 
 # Pairing
 
 
-def _composites(inputs: Sequence[Path], rules: PairingRules) -> Iterator[tuple[Path, Path]]:
+def _composites(
+    inputs: Sequence[Path], rules: PairingRules, listing: Listing
+) -> Iterator[tuple[Path, Path]]:
     """Every picture that is neither mask nor truth, with its path relative to its input."""
     skip = [folder for folder in (rules.output, rules.mask_dir, rules.truth_dir) if folder]
     suffixes = [fold(s) for s in (rules.mask_suffix, rules.truth_suffix) if s]
@@ -206,14 +149,31 @@ def _composites(inputs: Sequence[Path], rules: PairingRules) -> Iterator[tuple[P
         for path in sorted(found, key=natural_key):
             if any(fold(path.stem).endswith(suffix) for suffix in suffixes):
                 continue
+            if rules.mask_suffix and _is_numbered_mask(path, rules.mask_suffix, listing):
+                continue
             if os.path.abspath(path) in seen:
                 continue
             seen.add(os.path.abspath(path))
             yield path, path.relative_to(root) if root.is_dir() else Path(path.name)
 
 
+def _is_numbered_mask(path: Path, suffix: str, listing: Listing) -> bool:
+    """Whether X_m2 is a mask: of X, which lies beside it, and it has no mask itself."""
+    name = fold(path.stem)
+    before = name.rstrip("0123456789")
+    stem = before.removesuffix(fold(suffix))
+    if before in (name, stem) or not stem or suffix[-1].isdigit():
+        return False
+    if listing.find(path.parent, path.stem + suffix, but=path):
+        return False
+    return bool(listing.find(path.parent, stem, but=path))
+
+
 def _pair(path: Path, relative: Path, rules: PairingRules, listing: Listing) -> Job:
     job = Job(path, None, relative.with_suffix(".tif"))
+    if is_raw(path):
+        error = PictureError(f"{path.name} is a camera's RAW file", RAW_HINT)
+        return replace(job, error=error)
     if not is_picture(path):
         return replace(
             job,
@@ -222,41 +182,84 @@ def _pair(path: Path, relative: Path, rules: PairingRules, listing: Listing) -> 
                 f"Convert it to {KINDS}.",
             ),
         )
+    masks: tuple[Path, ...] = ()
+    source, rule = "auto", ""
     try:
-        mask, source = _mask_of(path, relative, rules, listing)
+        if rules.asks:
+            masks, source, rule = _masks_of(path, relative, rules, listing)
         truth = _truth_of(path, relative, rules, listing)
     except PictureError as error:
         return replace(job, error=error)
     wanted = rules.truth_dir is not None or rules.truth_suffix is not None
     warnings = ("no ground truth was found: no metrics",) if wanted and truth is None else ()
-    return replace(job, mask=mask, mask_source=source, truth=truth, warnings=warnings)
+    return replace(
+        job,
+        mask=masks[0] if masks else None,
+        masks=masks,
+        mask_source=source,
+        rule=rule,
+        truth=truth,
+        warnings=warnings,
+    )
 
 
-def _mask_of(
+def _masks_of(
     path: Path, relative: Path, rules: PairingRules, listing: Listing
-) -> tuple[Path, Literal["auto", "alpha"]]:
-    if rules.mask_file is not None:
-        return rules.mask_file, "auto"
+) -> tuple[tuple[Path, ...], str, str]:
+    """The masks of a picture, what is read of them, and the option that found them."""
+    if rules.files:
+        return rules.files, "auto", "--mask"
     found: list[Path] = []
     looked: list[str] = []
+    suffix, rule = rules.mask_suffix, ""
     if rules.mask_dir is not None:
-        found = _in_folder(rules.mask_dir, rules.mask_suffix, path, relative, listing)
+        rule = f"--mask-dir {rules.mask_dir}"
+        for where in dict.fromkeys((rules.mask_dir / relative.parent, rules.mask_dir)):
+            found = found or _called(where, path, suffix, listing)
+            found = found or listing.find(where, path.stem, but=path)
         looked.append(f"{rules.mask_dir}{os.sep}{relative.with_suffix('')}.*")
-    if not found and rules.mask_suffix is not None:
-        found = listing.find(path.parent, path.stem + rules.mask_suffix, but=path)
-        looked.append(f"{path.stem}{rules.mask_suffix}.* beside it")
-    if not found and rules.mask_from == "alpha":
-        return path, "alpha"
+    if not found and suffix is not None:
+        rule = f"--mask-suffix {suffix}"
+        found = _called(path.parent, path, suffix, listing)
+        looked.append(f"{path.stem}{suffix}.* beside it")
+    if not found and rules.mask_from is not None:
+        return (path,), rules.mask_from, f"--mask-from {rules.mask_from}"
     if not found:
         raise MaskError(
             f"no mask: looked for {' and '.join(looked)}",
             _perhaps_truth(path, rules, listing)
             or "Add the mask, or check --mask-suffix and --mask-dir.",
         )
-    if len(found) > 1:
-        names = " and ".join(_shown(mask, path) for mask in found)
-        raise MaskError(f"{len(found)} masks: {names}", "Leave one of them.")
-    return found[0], "auto"
+    _check_masks(found, path, suffix)
+    return tuple(found), "auto", rule
+
+
+def _called(where: Path, path: Path, suffix: str | None, listing: Listing) -> list[Path]:
+    """In a folder, X_m, then X_m1, X_m2, ... by their numbers, but those with masks themselves."""
+    if suffix is None:
+        return []
+    found = listing.find(where, path.stem + suffix, but=path)
+    if suffix[-1].isdigit():  # X_10 may be anything
+        return found
+    numbered = listing.numbered(where, path.stem + suffix, but=path)
+    own = (listing.find(where, mask.stem + suffix, but=mask) for mask in numbered)
+    return found + [mask for mask, masks in zip(numbered, own, strict=True) if not masks]
+
+
+def _check_masks(found: Sequence[Path], path: Path, suffix: str | None) -> None:
+    """Raise MaskError unless `found` are one mask, or masks with a number each."""
+    if len(found) == 1:
+        return
+    ends = [fold(mask.stem)[len(fold(path.stem + (suffix or ""))) :] for mask in found]
+    numbers = Counter(int(end) if end.isdecimal() else None for end in ends)
+    shown = [_shown(mask, path) for mask in found]
+    said = f"{len(found)} masks: {', '.join(shown[:-1])} and {shown[-1]}"
+    if set(numbers) == {None}:
+        raise MaskError(said, "Leave one of them.")
+    if None in numbers:
+        raise MaskError(said, "Number all of them, or leave one.")
+    if max(numbers.values()) > 1:
+        raise MaskError(said, "Each needs a number of its own.")
 
 
 def _perhaps_truth(path: Path, rules: PairingRules, listing: Listing) -> str:
@@ -359,7 +362,7 @@ def _check_outputs(jobs: Sequence[Job], rules: PairingRules) -> None:
     sources = {
         real(path)
         for job in jobs
-        for path in (job.composite, job.mask, job.truth)
+        for path in (job.composite, *job.masks, job.truth)
         if path is not None
     }
     for job in jobs:

@@ -22,13 +22,17 @@ Box = tuple[int, int, int, int]
 # Per pixel of a full-width band, 16 bits assumed: two bands read (this one and the next:
 # 6 bytes of colour, 2 of mask, 6 of ground truth), two written (this one and the last: 6).
 BAND_BYTES = 2 * (6 + 2 + 6) + 2 * 6
-# Per pixel of a tile: source, result and change as float32 (3 x 12), mask and weight (2 x 4).
+# Per pixel of a tile: source, result and change as float32 (3 x 12), mask and weight (2 x 4);
+# where its colours are shown to the Transform otherwise than they are, a copy of them (12).
 TILE_BYTES = 3 * 12 + 2 * 4
+SHOWN_BYTES = 12
 # Taken when memory is plentiful. Larger tiles only leave the cache, and since the budget can
 # only shrink them, the same picture has the same tiles, hence the same bytes, wherever there
 # is this much.
 BAND_TARGET = 128 << 20
 TILE_TARGET = 64 << 20
+# What a conversion of colours holds besides, in float64 and for the chunk at work.
+CONVERSION_BYTES = 16 << 20
 # Share of the free memory that is taken unasked.
 FREE_SHARE = 0.5
 # Bands and tiles begin and end at multiples of this where there is room: models that work in
@@ -58,6 +62,8 @@ def plan(
     *,
     used_bytes: int | None = None,
     beside_bytes: int = 0,
+    band_bytes: int = BAND_BYTES,
+    tile_bytes: int = TILE_BYTES,
 ) -> Plan:
     """Choose the height of the bands and the width of the tiles.
 
@@ -68,6 +74,7 @@ def plan(
         budget_bytes: what the whole process may take; None takes half of what is free.
         used_bytes: what the process holds already; None measures it.
         beside_bytes: what it will need for other things at the same time.
+        band_bytes, tile_bytes: what a pixel of a band and one of a tile take; see `bytes_in_bands`.
 
     Returns:
         The largest bands, up to a fixed target, that keep within the budget.
@@ -80,8 +87,8 @@ def plan(
     given = budget_bytes is not None
     budget = _budget(used, budget_bytes)
     smallest = 0
-    for rows, columns in _choices(size, box, reach):
-        peak = used + _cost(size, reach, rows, columns)
+    for rows, columns in _choices(size, box, reach, band_bytes, tile_bytes):
+        peak = used + _cost(size, reach, rows, columns, band_bytes, tile_bytes)
         if peak <= budget:
             allowed = f"{_human(budget)} {'allowed' if given else 'taken from what is free'}"
             tiles = f" in tiles of {columns} columns" if box else ""
@@ -97,6 +104,20 @@ def plan(
     )
 
 
+def bytes_in_bands(read_depth: int, written_depth: int, alpha: bool, converted: bool) -> int:
+    """What a pixel of a full-width band takes, at the depths of source and delivery.
+
+    At least what 16 bits take, so that 8 and 16 bits are cut alike.
+
+    Args:
+        alpha: whether alpha is handed on. converted: whether all pixels change their profile.
+    """
+    source, target = (4 if depth == 32 else 2 for depth in (read_depth, written_depth))
+    read = 3 * source + 2 + 6
+    written = 3 * target + (target if alpha else 0)
+    return 2 * (read + (source if alpha else 0)) + 2 * written + (2 * 12 if converted else 0)
+
+
 def room(budget_bytes: int | None, beside_bytes: int = 0) -> int:
     """Bytes of results that a Transform may keep in memory before the bands are planned: half
     of what is left to take. What it keeps is part of what the plan finds taken."""
@@ -108,14 +129,16 @@ def _budget(used: int, budget_bytes: int | None) -> int:
     return used + int(free_bytes() * FREE_SHARE) if budget_bytes is None else budget_bytes
 
 
-def _choices(size: Size, box: Box | None, reach: Reach) -> Iterator[tuple[int, int]]:
+def _choices(
+    size: Size, box: Box | None, reach: Reach, band_bytes: int, tile_bytes: int
+) -> Iterator[tuple[int, int]]:
     """(rows, columns), from the one wanted down to the smallest, the same for every budget."""
     left, right = box[2:] if box else (0, size.width)
     span = right - left // MULTIPLE * MULTIPLE
-    pixels = TILE_TARGET // (TILE_BYTES + reach.bytes_per_pixel)
+    pixels = TILE_TARGET // (tile_bytes + reach.bytes_per_pixel)
     # Tiles near to square repeat the least halo; a narrow box allows higher ones.
     rows = max(math.isqrt(pixels), pixels // span, 8 * reach.halo)
-    rows = min(rows, BAND_TARGET // (BAND_BYTES * size.width), size.height)
+    rows = min(rows, BAND_TARGET // (band_bytes * size.width), size.height)
     rows = _multiple(_multiple(rows, MULTIPLE), reach.align)
     columns = min(_multiple(pixels // (rows + 2 * reach.halo), MULTIPLE), span)
     while True:
@@ -131,12 +154,14 @@ def _choices(size: Size, box: Box | None, reach: Reach) -> Iterator[tuple[int, i
             columns = max(64, columns // 2)
 
 
-def _cost(size: Size, reach: Reach, rows: int, columns: int) -> int:
+def _cost(
+    size: Size, reach: Reach, rows: int, columns: int, band_bytes: int, tile_bytes: int
+) -> int:
     margin = 2 * (reach.halo + reach.align - 1)
     height = min(rows + margin, size.height)
     width = min(columns + margin, size.width)
-    tile = height * width * (TILE_BYTES + reach.bytes_per_pixel)
-    return height * size.width * BAND_BYTES + tile
+    tile = height * width * (tile_bytes + reach.bytes_per_pixel)
+    return height * size.width * band_bytes + tile
 
 
 def cuts(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:

@@ -1,30 +1,40 @@
-"""From codes to codes: a Transform's answer, blended into one band of rows by the soft mask."""
+"""From codes to codes: bands of rows, and a Transform's answer blended into them by the mask."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hzcli.core.mask import bounding_box
-from hzcli.core.transform import Transform
-from hzcli.core.window import Window
-from hzcli.engine.plan import cuts
+from hzcli.core.transform import Reach, Transform
+from hzcli.core.window import Size, Window
+from hzcli.engine.plan import Box, cuts
+from hzcli.engine.thumbnail import Reader
 from hzcli.errors import ModelError
+
+if TYPE_CHECKING:
+    from hzcli.engine.colour import Colour
 
 # Bins of the histogram of change: 16 to an 8-bit level.
 BINS = 255 * 16
+# How much each channel's change counts in a grey picture's: ITU-R BT.709.
+LUMA = (0.2126, 0.7152, 0.0722)
+# Pixels that are given another profile at once.
+CONVERTED_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
 class Band:
     """Rows as read: `window` is the rows to deliver, `seen` those that the Transform sees.
 
-    codes: (seen rows, W, 3). mask: (seen rows, W), None in rows that it does not touch and
-    nobody compares. truth: (rows, W, 3) or None.
+    codes: (seen rows, W, 3), float32 of pictures in float. mask: (seen rows, W), None in rows
+    that it does not touch and nobody compares. truth: (rows, W, 3) or None. alpha: (rows, W) in
+    the picture's depth, None where it is not handed on.
     """
 
     window: Window
@@ -32,22 +42,95 @@ class Band:
     codes: np.ndarray
     mask: np.ndarray | None
     truth: np.ndarray | None
+    alpha: np.ndarray | None = None
 
     def own(self, seen: np.ndarray) -> np.ndarray:
         """The rows to deliver of an array that holds the rows seen."""
         return seen[self.window.inside(self.seen)[0]]
 
 
+def windows_of(
+    size: Size, box: Box | None, rows: int, reach: Reach
+) -> Iterator[tuple[Window, bool]]:
+    """Full-width bands from top to bottom, and whether the mask's box meets them."""
+
+    def cut(top: int, bottom: int, inside: bool) -> Iterator[tuple[Window, bool]]:
+        for start, stop in cuts(top, bottom, rows):
+            yield Window(start, stop, 0, size.width, size), inside
+
+    top, bottom = box[:2] if box else (size.height,) * 2
+    yield from cut(0, top, False)
+    yield from cut(top, bottom, True)
+    yield from cut(bottom, size.height, False)
+
+
+def read_band(
+    item: tuple[Window, bool],
+    reach: Reach,
+    reader: Reader,
+    mask: Reader,
+    truth: Reader | None,
+    with_alpha: bool,
+) -> Band:
+    """The rows of one of `windows_of`, and what the Transform needs to see around them."""
+    window, inside = item
+    seen = window.grow(reach.halo, reach.align) if inside else window
+    return Band(
+        window,
+        seen,
+        reader.read(seen),
+        mask.read(seen) if inside or truth else None,
+        truth.read(window) if truth else None,
+        reader.read_alpha(window) if with_alpha else None,  # type: ignore[attr-defined]
+    )
+
+
 def widen(codes: np.ndarray, out: np.ndarray) -> None:
-    """Copy codes as 16 bits: 8-bit ones times 257, which takes 0..255 to 0..65535 exactly."""
-    if codes.dtype == np.uint8:
-        np.multiply(codes, np.uint16(257), out=out, dtype=np.uint16)
-    else:
+    """Copy samples to 16 bits or to float32, whatever they are in.
+
+    8-bit codes become 16 bits times 257, which takes 0..255 to 0..65535 exactly; float becomes
+    codes by rounding, cut off at 0 and 1.
+    """
+    if codes.dtype == out.dtype:
         np.copyto(out, codes)
+    elif codes.dtype == np.uint8 and out.dtype == np.uint16:
+        np.multiply(codes, np.uint16(257), out=out, dtype=np.uint16)
+    elif out.dtype == np.float32:
+        np.multiply(codes, np.float32(1 / np.iinfo(codes.dtype).max), out=out, dtype=np.float32)
+    else:
+        values = np.nan_to_num(codes.clip(0, 1) * np.float32(65535), copy=False)
+        np.copyto(out, np.rint(values, out=values), casting="unsafe")
+
+
+def deliver(codes: np.ndarray, out: np.ndarray, colour: Colour | None, grey: bool) -> None:
+    """Copy rows that keep their colours: `widen`, and into the profile of the output if it is
+    another than the picture's."""
+    if colour is None or not colour.converts:
+        widen(codes, out)
+        return
+    step = max(1, CONVERTED_AT_ONCE // codes.shape[1])
+    for top in range(0, len(codes), step):
+        part = np.empty(codes[top : top + step].shape, np.float32)
+        widen(codes[top : top + step], part)
+        part = colour.delivered(part)
+        if grey:
+            part[...] = part[..., 1:2]
+        widen(part, out[top : top + step])
 
 
 class Recolour:
-    """Applies a Transform inside the mask. Holds buffers that each tile uses again."""
+    """Applies a Transform inside the mask. Holds buffers that each tile uses again.
+
+    Args:
+        transform: what the model predicted.
+        strength: 0 to 1.
+        device: where the Transform works.
+        scales: what takes the picture's and the mask's numbers to [0, 1].
+        colour: how the picture's numbers become sRGB and are delivered; None where they are.
+        extended: whether numbers may lie beyond [0, 1]: the Transform is shown them cut off, and
+            its change is added to what they are.
+        grey: whether the picture's channels are equal, and stay so.
+    """
 
     def __init__(
         self,
@@ -55,12 +138,19 @@ class Recolour:
         strength: float,
         device: torch.device,
         scales: Sequence[float],
+        *,
+        colour: Colour | None = None,
+        extended: bool = False,
+        grey: bool = False,
     ) -> None:
         self._transform = transform
         self._reach = transform.reach
         self._strength = strength
         self._device = device
         self._rgb_scale, self._mask_scale = (np.float32(scale) for scale in scales)
+        self._colour = colour
+        self._extended = extended or colour is not None
+        self._grey = grey
         self._buffers: dict[str, np.ndarray] = {}
         self._histogram = np.zeros(BINS + 1, np.int64)
         self._total = 0.0
@@ -91,7 +181,7 @@ class Recolour:
         np.multiply(codes.transpose(2, 0, 1), self._rgb_scale, out=rgb, dtype=np.float32)
         mask = self._buffer("mask", mask_codes.shape)
         np.multiply(mask_codes, self._mask_scale, out=mask, dtype=np.float32)
-        source = torch.from_numpy(rgb)[None].to(self._device)
+        source = torch.from_numpy(self._shown(rgb))[None].to(self._device)
         soft = torch.from_numpy(mask)[None, None].to(self._device)
         result = self._transform.apply(source, soft, window)
         inner = (..., *tile.inside(window))
@@ -100,15 +190,55 @@ class Recolour:
         torch.clamp(result, 0, 1, out=change)
         change -= source
         change *= soft if self._strength == 1 else soft * self._strength
+        if self._grey:
+            luma = torch.tensor(LUMA, device=change.device).view(1, 3, 1, 1)
+            change[:] = (change * luma).sum(dim=1, keepdim=True)
         self._count(change)
-        change += source
-        change *= 65535
-        change += 0.5  # and cut off below: the one rounding, to the nearest code
-        new = change[0].cpu().numpy().transpose(1, 2, 0)
         out = rows[tile.inside(band.window)]
         # Where the mask is 0 the source's code stays, whatever the Transform says there.
         inside = mask_codes[tile.inside(window)] > 0
-        np.copyto(out, new, casting="unsafe", where=inside[..., None])
+        if self._extended:
+            new, moved = self._added(rgb[inner], change[0].cpu())
+            inside &= moved
+        else:
+            change += source
+            new = change[0]
+        if out.dtype == np.uint16:
+            new *= 65535
+            new += 0.5  # and cut off below: the one rounding, to the nearest code
+            if self._extended:
+                new.clamp_(0, 65535)
+        shaped = new.cpu().numpy().transpose(1, 2, 0)
+        np.copyto(out, shaped, casting="unsafe", where=inside[..., None])
+
+    def _shown(self, rgb: np.ndarray) -> np.ndarray:
+        """What the Transform sees of (3, h, w) numbers."""
+        if not self._extended:
+            return rgb
+        shown = self._buffer("shown", rgb.shape)
+        if self._colour is not None:
+            flat = torch.from_numpy(rgb).view(3, -1), torch.from_numpy(shown).view(3, -1)
+            self._colour.shown(*flat)
+        else:
+            np.nan_to_num(np.clip(rgb, 0, 1, out=shown), copy=False)
+        return shown
+
+    def _added(self, own: np.ndarray, change: Tensor) -> tuple[Tensor, np.ndarray]:
+        """Numbers (3, h, w) with a change of the colours shown, (3, h, w), not cut off.
+
+        Returns:
+            The new numbers, and (h, w) where they are new: a pixel that does not change keeps
+            its number to the last bit, and so does one that is no number.
+        """
+        numbers = torch.from_numpy(np.ascontiguousarray(own))
+        moved = (change != 0).any(dim=0) & numbers.isfinite().all(dim=0)
+        if self._colour is None:
+            return change.add_(numbers), moved.numpy()
+        flat = numbers.view(3, -1)
+        self._colour.changed(flat, change.reshape(3, -1), flat)
+        if self._grey:
+            flat[:] = flat[1:2].clone()
+        return numbers, moved.numpy()
 
     def _count(self, change: Tensor) -> None:
         """Add to the histogram. Outside the mask `change` is 0; `change` subtracts that."""

@@ -7,6 +7,7 @@ import mmap
 import os
 import tempfile
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ from torch import Tensor
 
 from hzcli.core.window import Window
 from hzcli.engine.plan import Box
-from hzcli.engine.thumbnail import Reader
+from hzcli.engine.thumbnail import Reader, full_scale
+
+if TYPE_CHECKING:
+    from hzcli.engine.colour import Colour
 
 
 class Source:
@@ -29,14 +33,21 @@ class Source:
         box: (top, bottom, left, right) of the pixels with mask > 0.
         device: where `read` puts its tensors. Scratch tensors are the CPU's.
         room: bytes of results that may be kept in memory.
+        colour: how the picture's numbers become sRGB; None where they are.
     """
 
     def __init__(
-        self, reader: Reader, mask_reader: Reader, box: Box, device: torch.device, room: int
+        self,
+        reader: Reader,
+        mask_reader: Reader,
+        box: Box,
+        device: torch.device,
+        room: int,
+        colour: Colour | None = None,
     ) -> None:
         self.size = reader.size
         self.box = Window(*box, reader.size)
-        self._readers = ((reader, 3), (mask_reader, 1))
+        self._readers = ((reader, 3, colour), (mask_reader, 1, None))
         self._device = device
         self._room = room
         self._maps: list[mmap.mmap] = []
@@ -45,12 +56,17 @@ class Source:
         """Colours (1, 3, h, w), sRGB-encoded, [0, 1], and mask (1, 1, h, w) of a window."""
         self.relax()
         found = []
-        for reader, channels in self._readers:
+        for reader, channels, colour in self._readers:
             codes = reader.read(window).reshape(window.height, window.width, channels)
-            scale = np.float32(1 / ((1 << reader.depth) - 1))
+            scale = np.float32(1 / full_scale(reader.depth))
             # Written out, for a product of its own would keep the order of the codes.
             values = np.empty((channels, window.height, window.width), np.float32)
             np.multiply(codes.transpose(2, 0, 1), scale, out=values, dtype=np.float32)
+            if colour is not None:
+                flat = torch.from_numpy(values).view(channels, -1)
+                colour.shown(flat, flat)
+            elif codes.dtype == np.float32:
+                np.nan_to_num(values.clip(0, 1, out=values), copy=False)
             found.append(torch.from_numpy(values)[None].to(self._device))
         return found[0], found[1]
 

@@ -5,16 +5,18 @@
     pass 2   bands of rows -> tiles of the mask's box -> Transform -> blend -> 16-bit rows
 
 Rows that the mask does not touch are copied as codes and never become float; in the others
-pixels with mask 0 keep their code. A band is read ahead and a band is written behind, each
-by a thread of its own: codecs leave Python's lock, so they run beside the arithmetic.
+pixels with mask 0 keep their code. Where a picture is not in sRGB, network and Transform see it
+so, and only their change goes back to the picture's own colours. A band is read ahead and a band
+is written behind, each by a thread of its own: codecs leave Python's lock, so they run beside
+the arithmetic.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,14 +26,26 @@ from hzcli.core.window import Size, Window
 from hzcli.engine import thumbnail
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.overlap import Clock, ahead, behind
-from hzcli.engine.plan import Box, cuts, plan, room
-from hzcli.engine.recolour import Band, Recolour, widen
+from hzcli.engine.plan import (
+    CONVERSION_BYTES,
+    SHOWN_BYTES,
+    TILE_BYTES,
+    bytes_in_bands,
+    plan,
+    room,
+)
+from hzcli.engine.recolour import Band, Recolour, deliver, read_band, widen, windows_of
 from hzcli.engine.source import Source
-from hzcli.engine.thumbnail import Reader, Survey
+from hzcli.engine.thumbnail import Reader, Survey, full_scale
 from hzcli.errors import MaskError, PictureError, UsageError
 from hzcli.metrics import WORKING_BYTES, StreamedMetrics
 
+if TYPE_CHECKING:
+    from hzcli.engine.colour import Colour
+
 MODES = ("region", "lut")
+# Is shown rows as they were delivered, the mask's codes or None, and the rows as they are now.
+Observer = Callable[[np.ndarray, "np.ndarray | None", np.ndarray], None]
 # Above this share of foreground a network has next to nothing to harmonise to.
 MOSTLY_FOREGROUND = 0.95
 
@@ -50,8 +64,10 @@ class Predictor(Protocol):
 
 
 class Writer(Protocol):
-    """What the engine asks of an output: (h, W, 3) uint16 rows, from top to bottom.
+    """What the engine asks of an output: rows from top to bottom, (h, W, 3), uint16.
 
+    Where it has them: `depth` (8, 16 or 32; at 32 rows are float32) and `wants_alpha`; where that
+    is true and the picture has alpha, `write` is given it as well, (h, W) of the rows' type.
     `rows` is used again for another band: it must have been consumed when `write` returns.
     """
 
@@ -71,27 +87,42 @@ def harmonise(
     truth: Reader | None = None,
     protocols: Sequence[str] = (),
     reference: Reader | None = None,
+    colour: Colour | None = None,
+    reference_colour: Colour | None = None,
+    observe: Observer | None = None,
+    clock: Clock | None = None,
+    bands: int | None = None,
 ) -> Outcome:
     """Harmonise one picture and hand its rows to `writer`, which the caller closes.
 
     Args:
-        reader: the composite, (h, w, 3) uint8 or uint16. mask_reader: (h, w), same size.
+        reader: the composite, (h, w, 3) uint8, uint16 or float32. mask_reader: (h, w), same size.
         predictor: on `device` already.
         mode: "region" takes the model's own Transform, "lut" its 3D table.
         strength: 0 changes nothing, 1 changes as much as the model says.
         budget_bytes: what the process may take; None plans by what is free.
         truth: the ground truth, for the metrics of `protocols`, before and after.
         reference: another picture, of any size, to harmonise towards.
+        colour, reference_colour: how the numbers of picture and reference become sRGB, and the
+            picture's come back; None for sRGB.
+        observe: is called for each band from top to bottom with the rows (h, W, 3) as they would
+            be without a change, the mask's codes (h, W), None where it does not meet the band,
+            and the rows as delivered, both in the writer's type. They are valid for the call.
+        clock: is told what each stage took, besides the Outcome.
+        bands: so many bands of equal height, instead of what memory suggests.
 
     Returns:
         What was done, measured and noticed; "done".
 
     Raises:
         MaskError: the mask does not fit, is empty, or leaves no background.
-        PictureError: the ground truth does not fit, or a file cannot be read or written.
+        PictureError: the ground truth or the profile does not fit, or a file cannot be read or
+            written.
         BudgetError: the budget is too small. ModelError: the model's answer is no number.
         UsageError: the options are not known, or the model takes no reference.
     """
+    if bands is not None and bands < 1:
+        raise UsageError(f"{bands} bands cannot be", "Ask for one band or more")
     if mode not in MODES or not 0 <= strength <= 1:
         raise UsageError(
             f"mode '{mode}' with strength {strength} is not known",
@@ -102,70 +133,104 @@ def harmonise(
             "this model harmonises towards a picture's own background only",
             "Leave the reference out, or choose a model that takes one",
         )
-    clock = Clock()
+    channels = str(getattr(getattr(reader, "header", None), "channels", "rgb"))
+    grey = channels.startswith(("grey", "bilevel"))
+    colour = _needed(colour, channels)
+    extended = reader.depth == 32
+    written = getattr(writer, "depth", 16)
+    with_alpha = bool(getattr(writer, "wants_alpha", False) and getattr(reader, "has_alpha", False))
+    clock = clock or Clock()
     with clock("total"), torch.inference_mode(), contextlib.ExitStack() as held:
-        _check_sizes(reader, mask_reader, truth)
+        check_sizes(reader, mask_reader, truth)
         with clock("thumbnail"):
-            survey = thumbnail.look(reader, mask_reader, predictor, reference)
-        warnings = _check_mask(survey, reader.size)
+            survey = thumbnail.look(
+                reader, mask_reader, predictor, reference, colour, _needed(reference_colour)
+            )
+        warnings = check_mask(survey, reader.size)
         transform: Transform | None = None
         reach = Reach()
         if strength > 0:
             with clock("network"):
-                transform = _predict(predictor, survey.thumbnail, mode, device)
+                transform = predict(predictor, survey.thumbnail, mode, device)
             reach = transform.reach
         box = survey.box if transform is not None else None
         comparison = _Comparison(protocols) if truth else None
-        beside = 0
+        beside = 0 if colour is None else CONVERSION_BYTES
         if truth is not None:
-            beside = WORKING_BYTES
+            beside += WORKING_BYTES
             with clock("read"):
                 # What is decoded whole is decoded here: before the plan looks at what is left.
                 truth.read(Window(0, 1, 0, reader.size.width, reader.size))
-        chosen = plan(reader.size, box, reach, budget_bytes, beside_bytes=beside)
+        converts = colour is not None and colour.converts
+        per_pixel = bytes_in_bands(reader.depth, written, with_alpha, converts)
+        costs = {
+            "beside_bytes": beside,
+            "band_bytes": per_pixel + (3 * (4 if written == 32 else 2) if observe else 0),
+            "tile_bytes": TILE_BYTES + (SHOWN_BYTES if colour or extended else 0),
+        }
+        chosen = plan(reader.size, box, reach, budget_bytes, **costs)
         source: Source | None = None
         if box is not None and hasattr(transform, "bind"):
             space = room(budget_bytes, beside)
             source = held.enter_context(
-                Source(reader, mask_reader, box, torch.device(device), space)
+                Source(reader, mask_reader, box, torch.device(device), space, colour)
             )
             with clock("bind"):
                 transform = transform.bind(source)  # type: ignore[union-attr]
                 source.relax()
             reach = transform.reach
-            chosen = plan(reader.size, box, reach, budget_bytes, beside_bytes=beside)
+            chosen = plan(reader.size, box, reach, budget_bytes, **costs)
         recolour = None
         if transform is not None:
-            scales = [1 / ((1 << depth) - 1) for depth in (reader.depth, mask_reader.depth)]
-            recolour = Recolour(transform, strength, torch.device(device), scales)
-        windows = _windows(reader.size, box, chosen.band_rows, reach)
+            recolour = Recolour(
+                transform,
+                strength,
+                torch.device(device),
+                [1 / full_scale(depth) for depth in (reader.depth, mask_reader.depth)],
+                colour=colour,
+                extended=extended,
+                grey=grey,
+            )
+        band_rows = chosen.band_rows if bands is None else -(-reader.size.height // bands)
+        windows = windows_of(reader.size, box, band_rows, reach)
 
         def read(item: tuple[Window, bool]) -> Band:
             with clock("read"):
-                return _read(item, reach, reader, mask_reader, truth)
+                return read_band(item, reach, reader, mask_reader, truth, with_alpha)
 
-        def write(rows: np.ndarray) -> None:
+        def write(rows: tuple[np.ndarray, ...]) -> None:
             with clock("write"):
-                writer.write(rows)
+                writer.write(*rows)
 
         # Two bands of output: one is filled while the other is written.
-        spare = [np.empty(0, np.uint16)] * 2
+        kind = np.float32 if written == 32 else np.uint16
+        spare = [np.empty(0, kind)] * 2
         with behind(write) as send, ahead(read, windows) as read_bands:
             for index, band in enumerate(read_bands):
                 shape = (band.window.height, band.window.width, 3)
                 if spare[index % 2].size < math.prod(shape):
-                    spare[index % 2] = np.empty(math.prod(shape), np.uint16)
+                    spare[index % 2] = np.empty(math.prod(shape), kind)
                 rows = spare[index % 2][: math.prod(shape)].reshape(shape)
                 with clock("apply"):
-                    widen(band.own(band.codes), rows)
+                    deliver(band.own(band.codes), rows, colour, grey)
+                before = rows.copy() if observe else None
+                with clock("apply"):
                     if recolour and band.mask is not None:
                         recolour.band(band, rows, chosen.tile_columns)
                         if source is not None:
                             source.relax()
+                if observe and before is not None:
+                    with clock("observe"):
+                        observe(before, None if band.mask is None else band.own(band.mask), rows)
                 if comparison:
                     with clock("metrics"):
                         comparison.update(band, rows)
-                send(rows)
+                if band.alpha is None:
+                    send((rows,))
+                else:
+                    alpha = np.empty(shape[:2], kind)
+                    widen(band.alpha, alpha)
+                    send((rows, alpha))
     mean, p99 = recolour.change(survey.inside) if recolour else (0.0, 0.0)
     if strength > 0 and p99 < 0.5:
         warnings.append("no visible change: 99 % of the foreground moved by under half a level")
@@ -190,11 +255,19 @@ def harmonise(
     )
 
 
+def _needed(colour: Colour | None, channels: str = "rgb") -> Colour | None:
+    """`colour` where it changes anything, after a look whether it is for such a picture."""
+    if colour is None:
+        return None
+    colour.require(channels)
+    return None if colour.identity else colour
+
+
 def _path(thing: Any) -> str:
     return str(getattr(thing, "path", ""))
 
 
-def _check_sizes(reader: Reader, mask_reader: Reader, truth: Reader | None) -> None:
+def check_sizes(reader: Reader, mask_reader: Reader, truth: Reader | None) -> None:
     for other, what, kind in ((mask_reader, "mask", MaskError), (truth, "truth", PictureError)):
         if other is not None and other.size != reader.size:
             found, expected = other.size, reader.size
@@ -205,7 +278,7 @@ def _check_sizes(reader: Reader, mask_reader: Reader, truth: Reader | None) -> N
             )
 
 
-def _check_mask(survey: Survey, size: Size) -> list[str]:
+def check_mask(survey: Survey, size: Size) -> list[str]:
     """Warnings about a mask that can be worked with, errors about one that cannot."""
     if survey.box is None:
         raise MaskError(
@@ -230,48 +303,26 @@ def _check_mask(survey: Survey, size: Size) -> list[str]:
     return warnings
 
 
-def _on(thumb: Thumbnail, device: Any) -> Thumbnail:
+def on_device(thumb: Thumbnail, device: Any) -> Thumbnail:
     """The same on a device."""
     return Thumbnail(
         thumb.rgb.to(device),
         thumb.mask.to(device),
         thumb.full,
-        None if thumb.closeup is None else _on(thumb.closeup, device),
+        None if thumb.closeup is None else on_device(thumb.closeup, device),
         None if thumb.reference is None else thumb.reference.to(device),
         None if thumb.masks is None else {k: m.to(device) for k, m in thumb.masks.items()},
     )
 
 
-def _predict(predictor: Predictor, thumb: Thumbnail, mode: str, device: Any) -> Transform:
-    thumb = _on(thumb, device)
+def predict(predictor: Predictor, thumb: Thumbnail, mode: str, device: Any) -> Transform:
+    thumb = on_device(thumb, device)
     return predictor.predict(thumb) if mode == "region" else predictor.predict_lut(thumb)
 
 
-def _windows(size: Size, box: Box | None, rows: int, reach: Reach) -> Iterator[tuple[Window, bool]]:
-    """Full-width bands from top to bottom, and whether the mask's box meets them."""
-
-    def cut(top: int, bottom: int, inside: bool) -> Iterator[tuple[Window, bool]]:
-        for start, stop in cuts(top, bottom, rows):
-            yield Window(start, stop, 0, size.width, size), inside
-
-    top, bottom = box[:2] if box else (size.height,) * 2
-    yield from cut(0, top, False)
-    yield from cut(top, bottom, True)
-    yield from cut(bottom, size.height, False)
-
-
-def _read(
-    item: tuple[Window, bool], reach: Reach, reader: Reader, mask: Reader, truth: Reader | None
-) -> Band:
-    window, inside = item
-    seen = window.grow(reach.halo, reach.align) if inside else window
-    return Band(
-        window,
-        seen,
-        reader.read(seen),
-        mask.read(seen) if inside or truth else None,
-        truth.read(window) if truth else None,
-    )
+def _levels(samples: np.ndarray) -> np.ndarray:
+    """As metrics want samples: codes as they are, float in 8-bit levels."""
+    return samples * np.float32(255) if samples.dtype == np.float32 else samples
 
 
 class _Comparison:
@@ -282,13 +333,17 @@ class _Comparison:
 
     def update(self, band: Band, rows: np.ndarray) -> None:
         assert band.mask is not None and band.truth is not None
-        mask = band.own(band.mask)
+        mask, truth = band.own(band.mask), _levels(band.truth)
         for before, after in self._pairs.values():
-            before.update(band.own(band.codes), band.truth, mask, band.window)
-            after.update(rows, band.truth, mask, band.window)
+            before.update(_levels(band.own(band.codes)), truth, mask, band.window)
+            after.update(_levels(rows), truth, mask, band.window)
 
     def compute(self) -> dict[str, dict[str, dict[str, float | None]]]:
         return {
             name: {"before": before.compute(), "after": after.compute()}
             for name, (before, after) in self._pairs.items()
         }
+
+
+# As they were called before they were asked for by others.
+_check_sizes, _check_mask, _predict, _on = check_sizes, check_mask, predict, on_device

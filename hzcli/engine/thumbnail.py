@@ -5,6 +5,9 @@ a thumbnail's pixel covers (our own); "bilinear", samples between two pixels, wh
 (OpenCV's INTER_LINEAR, torch's interpolate without antialiasing); "triangle", a hat over two
 pixels of the thumbnail (Pillow's BILINEAR). Each is a matrix for rows and one for columns, and
 the sums grow band by band. Nothing is rounded to 8 bits on the way.
+
+Networks know sRGB, so colours become that before they are averaged: the mean of another space's
+numbers is another colour.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
+
+if TYPE_CHECKING:
+    from hzcli.engine.colour import Colour
 
 # Rows read at once hold about this many pixels. Fixed, not planned: the sums, and with them
 # the network's answer, are the same whatever the memory allowed.
@@ -27,7 +33,10 @@ FILTERS = ("area", "bilinear", "triangle")
 
 
 class Reader(Protocol):
-    """What the engine asks of a picture or a mask: rows, in the file's own depth."""
+    """What the engine asks of a picture or a mask: rows, in the file's own depth.
+
+    Where it has them: `has_alpha` with `read_alpha`, and `header`, whose channels may be grey.
+    """
 
     size: Size
     depth: int
@@ -52,17 +61,29 @@ class Survey:
     lowest: float
 
 
+def full_scale(depth: int) -> float:
+    """The number that stands for 1: the highest code, or 1 of float pictures (depth 32)."""
+    return 1.0 if depth == 32 else float((1 << depth) - 1)
+
+
 def look(
-    reader: Reader, mask_reader: Reader, predictor: Any, reference: Reader | None = None
+    reader: Reader,
+    mask_reader: Reader,
+    predictor: Any,
+    reference: Reader | None = None,
+    colour: Colour | None = None,
+    reference_colour: Colour | None = None,
 ) -> Survey:
     """Pass one as a model asks for it by its attributes: see `stream.Predictor`."""
     edge, kind = predictor.thumbnail_edge, getattr(predictor, "thumbnail_filter", "area")
     closeup = getattr(predictor, "needs_closeup", False)
     mask_edges = getattr(predictor, "mask_edges", ())
-    survey = make(reader, mask_reader, edge, kind, closeup=closeup, mask_edges=mask_edges)
+    survey = make(
+        reader, mask_reader, edge, kind, closeup=closeup, mask_edges=mask_edges, colour=colour
+    )
     if reference is None:
         return survey
-    seen = make_reference(reference, edge, kind)
+    seen = make_reference(reference, edge, kind, reference_colour)
     return replace(survey, thumbnail=replace(survey.thumbnail, reference=seen))
 
 
@@ -74,14 +95,17 @@ def make(
     *,
     closeup: bool = False,
     mask_edges: tuple[int, ...] = (),
+    colour: Colour | None = None,
 ) -> Survey:
     """Reduce a picture and its mask to squares of `edge` pixels; the aspect is squashed.
 
     Args:
-        reader: gives (h, w, 3) uint8 or uint16. mask_reader: gives (h, w), of the same size.
+        reader: gives (h, w, 3) uint8, uint16 or float32. mask_reader: gives (h, w) codes, of the
+            same size.
         edge: height and width of the thumbnail. filter: one of `FILTERS`.
         closeup: whether the box of the mask is read once more, for a thumbnail of its own.
         mask_edges: squares to which the mask is sampled as well, bilinearly.
+        colour: how the picture's numbers become sRGB; None where they are.
 
     Returns:
         The thumbnail, and where and how much foreground there is.
@@ -105,7 +129,7 @@ def make(
             inside += int(np.count_nonzero(codes))
             for square in masks:
                 square.add(codes[..., None], 1 / full, window.top)
-        rgb.add(reader.read(window), 1 / ((1 << reader.depth) - 1), window.top)
+        rgb.add(reader.read(window), 1 / full_scale(reader.depth), window.top, colour)
     thumb = Thumbnail(rgb.tensor(), masks[0].tensor(), size)
     if mask_edges:
         sampled = zip(mask_edges, masks[1:], strict=True)
@@ -115,30 +139,38 @@ def make(
         rows, columns = np.flatnonzero(rows_hit), np.flatnonzero(columns_hit)
         box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
         if closeup:
-            thumb = replace(thumb, closeup=_closeup(reader, mask_reader, box, edge, filter))
+            seen = _closeup(reader, mask_reader, box, edge, filter, colour)
+            thumb = replace(thumb, closeup=seen)
     return Survey(thumb, box, total / full / size.pixels, inside, lowest / full)
 
 
-def make_reference(reader: Reader, edge: int, filter: str = "area") -> torch.Tensor:
+def make_reference(
+    reader: Reader, edge: int, filter: str = "area", colour: Colour | None = None
+) -> torch.Tensor:
     """Another picture, of any size, as the network sees it: (1, 3, edge, edge), [0, 1]."""
     rgb = _Square(reader.size, edge, 3, filter)
     for window in _strips(reader.size):
-        rgb.add(reader.read(window), 1 / ((1 << reader.depth) - 1), window.top)
+        rgb.add(reader.read(window), 1 / full_scale(reader.depth), window.top, colour)
     return rgb.tensor()
 
 
 def _closeup(
-    reader: Reader, mask_reader: Reader, box: tuple[int, int, int, int], edge: int, filter: str
+    reader: Reader,
+    mask_reader: Reader,
+    box: tuple[int, int, int, int],
+    edge: int,
+    filter: str,
+    colour: Colour | None,
 ) -> Thumbnail:
     """The thumbnail of a part of the picture, as if it were all there is."""
     top, bottom, left, right = box
     size = Size(bottom - top, right - left)
     rgb, mask = _Square(size, edge, 3, filter), _Square(size, edge, 1, filter)
     for window in _strips(reader.size, top, bottom):
-        for square, source in ((rgb, reader), (mask, mask_reader)):
+        for square, source, own in ((rgb, reader, colour), (mask, mask_reader, None)):
             codes = source.read(window)[:, left:right]
             codes = codes.reshape(*codes.shape[:2], -1)
-            square.add(codes, 1 / ((1 << source.depth) - 1), window.top - top)
+            square.add(codes, 1 / full_scale(source.depth), window.top - top, own)
     return Thumbnail(rgb.tensor(), mask.tensor(), size)
 
 
@@ -163,8 +195,8 @@ class _Square:
         self._across = (across if self._columns is None else across[:, used]).T
         self._buffer = np.empty(0, np.float32)
 
-    def add(self, codes: np.ndarray, scale: float, top: int) -> None:
-        """Rows (h, W, c) from row `top` on, times `scale`."""
+    def add(self, codes: np.ndarray, scale: float, top: int, colour: Colour | None = None) -> None:
+        """Rows (h, W, c) from row `top` on, times `scale`, then as `colour` shows them."""
         down, first = _weights_of_rows(
             self._height, len(self._sums), top, top + len(codes), self._filter
         )
@@ -179,6 +211,10 @@ class _Square:
             self._buffer = np.empty(codes.size, np.float32)
         values = self._buffer[: codes.size].reshape(codes.shape)
         np.multiply(codes, np.float32(scale), out=values, dtype=np.float32)
+        if colour is not None:
+            colour.shown_rows(values, codes.dtype)
+        elif codes.dtype == np.float32:
+            np.nan_to_num(values.clip(0, 1, out=values), copy=False)
         # Rows first: that is the large reduction, and it leaves the columns contiguous.
         part = _product(down, values.reshape(len(codes), -1)).reshape(-1, *codes.shape[1:])
         self._sums[first : first + len(down)] += _product(part.transpose(0, 2, 1), self._across)

@@ -14,13 +14,25 @@ from pathlib import Path
 
 from hzcli.errors import UsageError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
-KINDS = "JPEG, PNG, TIFF or WebP"
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".psd", ".psb"}
+    | {".heic", ".heif", ".hif", ".avif", ".jxl", ".exr"}
+)
+KINDS = "JPEG, PNG, TIFF, WebP, PSD, HEIC, AVIF, JPEG XL or OpenEXR"
+# What cameras write before development: never read, and said so.
+RAW_EXTENSIONS = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef"}
+    | {".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2"}
+    | {".srf", ".srw", ".x3f"}
+)
+RAW_HINT = "Develop it first: save it from your RAW converter as a 16-bit TIFF."
 
 # Folders and files that systems and archives leave behind; dot files are passed over as well.
 SYSTEM_NAMES = frozenset(
     {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "@eadir"}
 )
+
+_DIGITS = "0123456789"
 
 
 def natural_key(path: Path) -> list[tuple[tuple[int, int | str], ...]]:
@@ -45,6 +57,11 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
+def is_raw(path: Path) -> bool:
+    """Whether the extension is that of a camera's undeveloped file."""
+    return path.suffix.lower() in RAW_EXTENSIONS
+
+
 def is_hidden(name: str) -> bool:
     """Whether a walk passes over a file or folder of this name."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
@@ -55,9 +72,29 @@ class Listing:
     """The pictures of folders by folded stem; each folder is listed once."""
 
     folders: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
+    # Folded stems that end in a number, by what stands before it.
+    counted: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
 
     def find(self, folder: Path, stem: str, *, but: Path) -> list[Path]:
         """The pictures of `folder` called `stem`, whatever the case and extension, but one."""
+        found = self._stems(folder).get(fold(stem), [])
+        return [path for path in found if not _same(path, but)]
+
+    def numbered(self, folder: Path, stem: str, *, but: Path) -> list[Path]:
+        """The pictures of `folder` called `stem` and a number, by that number, but one."""
+        stems = self._stems(folder)
+        if folder not in self.counted:
+            counted: dict[str, list[str]] = {}
+            for name in stems:
+                before = name.rstrip(_DIGITS)
+                if before != name:
+                    counted.setdefault(before, []).append(name)
+            self.counted[folder] = counted
+        names = self.counted[folder].get(fold(stem), [])
+        found = sorted((int(name[len(fold(stem)) :]), name) for name in names)
+        return [path for _, name in found for path in stems[name] if not _same(path, but)]
+
+    def _stems(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self.folders:
             stems: dict[str, list[Path]] = {}
             names = sorted(os.listdir(folder)) if folder.is_dir() else []
@@ -65,8 +102,7 @@ class Listing:
                 if is_picture(path) and not is_hidden(path.name) and path.is_file():
                     stems.setdefault(fold(path.stem), []).append(path)
             self.folders[folder] = stems
-        found = self.folders[folder].get(fold(stem), [])
-        return [path for path in found if not _same(path, but)]
+        return self.folders[folder]
 
 
 def _same(a: Path, b: Path) -> bool:

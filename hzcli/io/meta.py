@@ -7,7 +7,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,11 +31,14 @@ _TURNS = {
 class Meta:
     """What is carried from the composite to the result.
 
-    `icc` is an RGB profile, `resolution` is (x, y, "inch" | "centimetre" | "none").
+    `icc` is the embedded profile, byte for byte, whatever colours it describes; `resolution` is
+    (x, y, "inch" | "centimetre" | "none"); `colour` is what a file without a profile says of its
+    colours in another way: "srgb", "adobergb", "linear" (sRGB primaries), "p3", "rec2020".
     """
 
     icc: bytes | None = None
     resolution: tuple[float, float, str] | None = None
+    colour: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,12 @@ class Header:
 
     path: Path
     size: Size
-    depth: int  # 8 | 16
+    depth: int  # 8 | 16 | 32 (float)
     channels: str  # rgb | rgba | grey | greya | palette | cmyk | bilevel
-    orientation: int  # 1..8, as in EXIF
-    format: str  # jpeg | png | tiff | webp
+    orientation: int  # 1..8, as in EXIF; how the pixels lie that the decoder gives
+    format: str  # jpeg | png | tiff | webp | psd | heic | avif | jxl | exr
+    notes: tuple[str, ...] = ()  # what a user should be told
+    alpha: bool = False  # transparency that belongs to the picture and is given back
 
     @property
     def stored(self) -> Size:
@@ -92,9 +97,25 @@ def valid_orientation(value: Any) -> int:
     return int(value) if value in _TURNS else 1
 
 
-def rgb_profile(icc: bytes | None) -> bytes | None:
-    """`icc` if it is a profile of RGB data (ICC.1 section 7.2: colour space at byte 16)."""
-    return icc if icc and len(icc) >= 128 and icc[16:20] == b"RGB " else None
+def profile(icc: bytes | None) -> bytes | None:
+    """`icc` if it can be a profile at all (ICC.1 section 7.2: 128 bytes of header, "acsp")."""
+    return icc if icc and len(icc) > 128 and icc[36:40] == b"acsp" else None
+
+
+def coded_colour(primaries: int, transfer: int) -> str | None:
+    """The colours that a pair of code points names (ITU-T H.273, tables 2 and 3), if hz knows it.
+
+    Args:
+        primaries: 1 BT.709, 9 BT.2020, 12 Display P3; 2 is "unspecified".
+        transfer: 13 sRGB, 8 linear, 1, 6, 14 and 15 the BT.709 curve of video, which stills that
+            are coded as video use for what was sRGB.
+    """
+    video = transfer in (1, 6, 14, 15)
+    if primaries == 1:
+        return "linear" if transfer == 8 else "srgb" if transfer == 13 or video else None
+    if primaries == 9:
+        return "rec2020" if video else "linear-rec2020" if transfer == 8 else None
+    return "p3" if primaries == 12 and transfer == 13 else None
 
 
 def resolution(x: Any, y: Any, unit: str) -> tuple[float, float, str] | None:
@@ -111,8 +132,16 @@ def resolution(x: Any, y: Any, unit: str) -> tuple[float, float, str] | None:
     return (*pair, unit)
 
 
-def read_exif(data: bytes) -> tuple[int, tuple[float, float, str] | None]:
-    """Orientation and resolution in an EXIF block; (1, None) if it is broken or silent."""
+class ExifFacts(NamedTuple):
+    """What hz takes from an EXIF block; the rest is carried as it is."""
+
+    orientation: int = 1
+    resolution: tuple[float, float, str] | None = None
+    colour: str | None = None
+
+
+def read_exif(data: bytes) -> ExifFacts:
+    """Orientation, resolution and colours in an EXIF block; nothing where it is broken."""
     from PIL import Image
 
     exif = Image.Exif()
@@ -120,9 +149,24 @@ def read_exif(data: bytes) -> tuple[int, tuple[float, float, str] | None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow thinks of the block is no news to a user
             exif.load(data)
-        turn = valid_orientation(exif.get(274))
-        unit = {2: "inch", 3: "centimetre"}.get(exif.get(296, 2), "none")
-        return turn, resolution(exif.get(282), exif.get(283), unit)
+            turn = valid_orientation(exif.get(274))
+            unit = {2: "inch", 3: "centimetre"}.get(exif.get(296, 2), "none")
+            density = resolution(exif.get(282), exif.get(283), unit)
+            colours = exif.get_ifd(0x8769).get(0xA001)
+            return ExifFacts(turn, density, exif_colour(colours, exif.get_ifd(0xA005).get(1)))
     except (SyntaxError, ValueError, TypeError, LookupError, OSError, struct.error):
         # A broken EXIF block must not cost the photographer the picture.
-        return 1, None
+        return ExifFacts()
+
+
+def exif_colour(colours: Any, index: Any) -> str | None:
+    """What EXIF says of the colours of a file without a profile.
+
+    Args:
+        colours: tag ColorSpace: 1 is sRGB, 65535 is "uncalibrated", 2 is Adobe RGB by habit.
+        index: tag InteroperabilityIndex: "R98" is sRGB, "R03" is Adobe RGB (DCF 2.0).
+    """
+    text = index.decode("ascii", "replace") if isinstance(index, bytes) else str(index or "")
+    if colours == 2 or text.startswith("R03"):
+        return "adobergb"
+    return "srgb" if colours == 1 or text.startswith("R98") else None

@@ -12,74 +12,22 @@ import imagecodecs
 import numpy as np
 
 from hzcli.core.window import Size
-from hzcli.errors import BudgetError, PictureError
+from hzcli.errors import PictureError
+from hzcli.io.faults import BROKEN, check_decoded, too_large, truncated, unreadable
 from hzcli.io.meta import (
+    ExifFacts,
     Header,
     Meta,
+    coded_colour,
+    profile,
     read_exif,
     resolution,
-    rgb_profile,
     upright_size,
 )
 
-FORMATS = "JPEG, PNG, TIFF or WebP"
-
 _STILL = "Save one frame as a picture of its own."
-
-# What codecs and container parsers raise on bytes that are not what they should be.
-BROKEN = (RuntimeError, ValueError, TypeError, LookupError, OSError, EOFError, struct.error)
-
 # Profiles are kilobytes; the limit keeps a crafted one from filling the memory.
 _LARGEST_PROFILE = 64 << 20
-# Decoded whole, so an absurd header must not ask for all memory there is.
-_LARGEST_DECODED = 8 << 30
-
-_STRANGERS = (
-    (re.compile(rb"GIF8[79]a"), "a GIF picture"),
-    (re.compile(rb"BM.{4}\0\0\0\0", re.S), "a BMP picture"),
-    (re.compile(rb"8BPS"), "a Photoshop document"),
-    (re.compile(rb".{4}ftyp(heic|heix|hevc|mif1|msf1|heim|heis)", re.S), "a HEIC picture"),
-    (re.compile(rb".{4}ftyp(avif|avis)", re.S), "an AVIF picture"),
-    (re.compile(rb".{4}ftyp(crx )", re.S), "a camera raw file"),
-    (re.compile(rb".{4}ftyp", re.S), "a video"),
-    (re.compile(rb"(\0\0\0\x0cJXL |\xff\x0a)"), "a JPEG XL picture"),
-    (re.compile(rb"(\0\0\0\x0cjP  |\xff\x4f\xff\x51)"), "a JPEG 2000 picture"),
-    (re.compile(rb"v/1\x01"), "an OpenEXR picture"),
-    (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"FUJIFILMCCD-RAW"), "a camera raw file"),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
-)
-
-
-def sniff(path: Path, head: bytes) -> str:
-    """The format of a file, from its first bytes; its name plays no part.
-
-    Returns:
-        "jpeg" | "png" | "tiff" | "webp".
-
-    Raises:
-        PictureError: anything else, named as well as the bytes allow.
-    """
-    if head[:3] == b"\xff\xd8\xff":
-        return "jpeg"
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return "png"
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "tiff"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "webp"
-    hint = "Save it as one of these and run again."
-    if not head:
-        raise PictureError(f"{path} is empty (0 bytes)", "Copy or export the picture again.")
-    for pattern, name in _STRANGERS:
-        if pattern.match(head):
-            raise PictureError(f"{path} is {name}, expected {FORMATS}", hint)
-    if not head.strip(b"\0"):
-        found = "begins with zeros (an interrupted copy?)"
-        raise PictureError(f"{path} {found}, expected {FORMATS}", "Copy the picture again.")
-    text = all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)
-    found = "a text file" if text else f"not a picture (it begins with {head[:4].hex(' ')})"
-    raise PictureError(f"{path} is {found}, expected {FORMATS}", hint)
 
 
 def examine(path: Path, kind: str) -> tuple[Header, Meta]:
@@ -92,85 +40,65 @@ def examine(path: Path, kind: str) -> tuple[Header, Meta]:
         raise unreadable(path, kind, error) from error
 
 
-def unreadable(path: Path, kind: str, error: BaseException) -> PictureError:
-    """A PictureError for a file whose contents cannot be made sense of."""
-    return PictureError(
-        f"{path} cannot be read as {kind.upper()}: {error or type(error).__name__}",
-        "The file is damaged or cut short; copy or export it again.",
-    )
-
-
-def truncated(path: Path, kind: str, what: str) -> PictureError:
-    """A PictureError for a file that ends before its picture does."""
-    return PictureError(
-        f"{path} is cut short: {what}, expected a whole {kind.upper()}",
-        "Copy or export the picture again.",
-    )
-
-
-def too_large(header: Header) -> BudgetError:
-    """A BudgetError for pixels that the machine has no memory for."""
-    size = f"{header.size.width} x {header.size.height}"
-    return BudgetError(
-        f"{header.path} ({size}) needs more memory than there is",
-        "Save it as TIFF in strips or tiles, which is read piece by piece.",
-    )
-
-
 def decode(header: Header) -> np.ndarray:
     """All pixels of a JPEG, PNG or WebP file as they are stored.
 
     Returns:
         (h, w, c) uint8 or uint16, not turned; grey and palette pictures are expanded to full
-        samples, c is 1, 2, 3 or 4.
+        samples, c is 1, 2, 3 or 4 (transparency last). In CMYK 0 is no ink.
 
     Raises:
         PictureError: the file is damaged or ends too early.
+        BudgetError: the machine has not memory enough.
     """
-    path, kind, size = header.path, header.format, header.stored
-    bytes_needed = size.pixels * 4 * (header.depth // 8)
-    if bytes_needed > _LARGEST_DECODED:
-        raise PictureError(
-            f"{path} is {size.width} x {size.height}; a {kind.upper()} is decoded whole and that "
-            f"needs {bytes_needed / 2**30:.0f} GiB",
-            "Save it as TIFF, which is read row by row.",
-        )
+    path, kind = header.path, header.format
+    samples = {"rgba": 4, "rgb": 3, "palette": 3, "cmyk": 4, "greya": 2}.get(header.channels, 1)
+    samples += header.channels == "palette" and header.alpha
     try:
+        check_decoded(header, samples, path.stat().st_size)
         data = path.read_bytes()
         if kind == "jpeg":
             _check_jpeg_end(path, data)
             pixels = imagecodecs.jpeg8_decode(data)
+            if header.channels == "cmyk" and _ADOBE.search(data[: data.index(b"\xff\xda")]):
+                # Adobe stores how much light is left, not how much ink there is.
+                np.invert(pixels, out=pixels)
         elif kind == "png":
             pixels = imagecodecs.png_decode(data)
         else:
-            pixels = imagecodecs.webp_decode(data)
+            pixels = imagecodecs.webp_decode(data, hasalpha=header.alpha or None)
     except BROKEN as error:
         raise unreadable(path, kind, error) from error
     except MemoryError as error:
         raise too_large(header) from error
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    dtype = np.dtype(np.uint16 if header.depth == 16 else np.uint8)
-    channels = {"rgba": 4, "rgb": 3, "palette": 3, "cmyk": 4, "greya": 2}.get(header.channels, 1)
-    fits = pixels.shape[:2] == (size.height, size.width) and pixels.shape[2] >= channels
+    return fitting(header, pixels, samples)
+
+
+def fitting(header: Header, pixels: np.ndarray, samples: int) -> np.ndarray:
+    """Decoded pixels as (h, w, samples), if they are what the header promised."""
+    size = header.stored
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    dtype = np.dtype({8: np.uint8, 16: np.uint16, 32: np.float32}[header.depth])
+    fits = pixels.shape[:2] == (size.height, size.width) and pixels.shape[2] >= samples
     if not fits or pixels.dtype != dtype:
         raise PictureError(
-            f"{path} decodes to {pixels.shape} {pixels.dtype}, its header says "
-            f"{(size.height, size.width, channels)} {dtype}",
+            f"{header.path} decodes to {pixels.shape} {pixels.dtype}, its header says "
+            f"{(size.height, size.width, samples)} {dtype}",
             "The file is damaged; export it again.",
         )
-    return pixels
+    return pixels[..., :samples]
 
 
 # JPEG: ITU-T T.81 annex B, JFIF 1.02, EXIF 2.3, ICC.1 annex B.4
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_ADOBE = re.compile(rb"\xff\xee..Adobe", re.S)
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 def _examine_jpeg(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
     file.seek(2)
-    frame, turn, density, exif_density, exif_seen = b"", 1, None, None, False
-    profile: dict[int, bytes] = {}
+    frame, density, exif = b"", None, None
+    parts: dict[int, bytes] = {}
     while True:
         byte = file.read(1)
         while byte and byte != b"\xff":  # stray bytes between segments are tolerated by all readers
@@ -194,11 +122,10 @@ def _examine_jpeg(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
             unit, x, y = struct.unpack(">BHH", body[7:12])
             if unit in (1, 2):
                 density = resolution(x, y, "inch" if unit == 1 else "centimetre")
-        elif marker == 0xE1 and body[:6] == b"Exif\0\0" and not exif_seen:
-            turn, exif_density = read_exif(body)
-            exif_seen = True
+        elif marker == 0xE1 and body[:6] == b"Exif\0\0" and exif is None:
+            exif = read_exif(body)
         elif marker == 0xE2 and body[:12] == b"ICC_PROFILE\0":
-            profile[body[12]] = body[14:]
+            parts[body[12]] = body[14:]
     if not frame:
         raise truncated(path, "jpeg", "no picture size found in its header")
     precision, height, width, components = struct.unpack(">BHHB", frame[:6])
@@ -213,10 +140,11 @@ def _examine_jpeg(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
             f"{path} is a JPEG of {width} x {height} with {components} channels, expected RGB",
             "Export it again as an RGB JPEG.",
         )
-    icc = rgb_profile(b"".join(profile[n] for n in sorted(profile)))
-    size = upright_size(Size(height, width), turn)
-    header = Header(path, size, 8, names[components], turn, "jpeg")
-    return header, Meta(icc, density or exif_density)
+    exif = exif or ExifFacts()
+    size = upright_size(Size(height, width), exif.orientation)
+    header = Header(path, size, 8, names[components], exif.orientation, "jpeg")
+    icc = profile(b"".join(parts[n] for n in sorted(parts)))
+    return header, Meta(icc, density or exif.resolution, exif.colour)
 
 
 def _check_jpeg_end(path: Path, data: bytes) -> None:
@@ -239,7 +167,8 @@ _PNG_CHANNELS = {0: "grey", 2: "rgb", 3: "palette", 4: "greya", 6: "rgba"}
 
 def _examine_png(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
     file.seek(8)
-    head, icc, density, turn = b"", None, None, 1
+    head, icc, density, transparent = b"", None, None, False
+    exif, colours = ExifFacts(), dict[bytes, str | None]()
     while True:
         start = file.read(8)
         if len(start) < 8:
@@ -255,7 +184,12 @@ def _examine_png(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
             # Pixels per metre; TIFF knows centimetres.
             density = resolution(x / 100, y / 100, "centimetre") if unit == 1 else None
         elif kind == b"eXIf":
-            turn, _ = read_exif(file.read(length))
+            exif = read_exif(file.read(length))
+        elif kind in (b"sRGB", b"gAMA", b"cICP"):
+            colours[kind] = _png_colour(kind, file.read(length))
+        elif kind == b"tRNS":
+            transparent = True
+            file.seek(length, 1)
         elif kind == b"acTL":
             raise PictureError(f"{path} is an animated PNG, expected one still picture", _STILL)
         else:
@@ -269,9 +203,26 @@ def _examine_png(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
     if colour not in _PNG_CHANNELS or not width or not height or bits not in (1, 2, 4, 8, 16):
         raise PictureError(f"{path} has a damaged PNG header", "Export the picture again.")
     channels = "bilevel" if (colour, bits) == (0, 1) else _PNG_CHANNELS[colour]
-    size = upright_size(Size(height, width), turn)
-    header = Header(path, size, 16 if bits == 16 else 8, channels, turn, "png")
-    return header, Meta(rgb_profile(icc), density)
+    if transparent:  # one colour is: decoders make a channel of it
+        channels = {"rgb": "rgba", "grey": "greya", "bilevel": "greya"}.get(channels, channels)
+    depth, turn = 16 if bits == 16 else 8, exif.orientation
+    alpha = transparent or channels in ("rgba", "greya")
+    header = Header(
+        path, upright_size(Size(height, width), turn), depth, channels, turn, "png", alpha=alpha
+    )
+    # In the order of the specification; what EXIF says comes last.
+    said = [colours[name] for name in (b"cICP", b"sRGB", b"gAMA") if colours.get(name)]
+    return header, Meta(profile(icc), density, said[0] if said else exif.colour)
+
+
+def _png_colour(kind: bytes, body: bytes) -> str | None:
+    """What a colour chunk other than iCCP says (sections 11.3.2.2 to 11.3.2.6)."""
+    if kind == b"sRGB":
+        return "srgb"
+    if kind == b"cICP":
+        return coded_colour(body[0], body[1])
+    # The exponent of encoding times 100,000; 1/2.2 is written by all who mean sRGB.
+    return {100_000: "linear", 45_455: "srgb"}.get(struct.unpack(">I", body[:4])[0])
 
 
 def _inflate_profile(body: bytes) -> bytes | None:
@@ -289,7 +240,7 @@ def _examine_webp(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
     # By hand, not by Pillow: its limit on pixels guards web servers, photographers exceed it.
     file.seek(12)
     size, canvas, alpha, icc = None, None, False, None
-    turn, density = 1, None
+    exif = ExifFacts()
     while len(start := file.read(8)) == 8:
         kind, length = struct.unpack("<4sI", start)
         if kind in (b"VP8X", b"VP8 ", b"VP8L"):
@@ -312,16 +263,16 @@ def _examine_webp(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
         elif kind == b"ICCP":
             icc = file.read(length)
         elif kind == b"EXIF":
-            turn, density = read_exif(file.read(length))
+            exif = read_exif(file.read(length))
         else:
             file.seek(length, 1)
         file.seek(length % 2, 1)
     size = canvas or size
     if size is None or not size.pixels:
         raise truncated(path, "webp", "no picture size found in its header")
-    channels = "rgba" if alpha else "rgb"
-    header = Header(path, upright_size(size, turn), 8, channels, turn, "webp")
-    return header, Meta(rgb_profile(icc), density)
+    channels, turn = "rgba" if alpha else "rgb", exif.orientation
+    header = Header(path, upright_size(size, turn), 8, channels, turn, "webp", alpha=alpha)
+    return header, Meta(profile(icc), exif.resolution, exif.colour)
 
 
 def _uint24(body: bytes, at: int) -> int:

@@ -20,7 +20,7 @@ class Scratch:
     Args:
         size: of the picture.
         samples: channels.
-        dtype: uint8 or uint16.
+        dtype: uint8, uint16 or float32.
     """
 
     def __init__(self, size: Size, samples: int, dtype: np.dtype) -> None:

@@ -1,4 +1,4 @@
-"""TIFF in: rows from strips and tiles, only those that a window meets.
+"""TIFF (and flattened PSD) in: rows from strips and tiles, only those that a window meets.
 
 imagecodecs undoes the compression; sizes are checked here, because some decoders return what
 they have when the data end early, and others fill up with black.
@@ -18,8 +18,9 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from hzcli.io.raster import too_large, truncated, unreadable
-from hzcli.io.tags import JPEG, NONE, Page, main_page
+from hzcli.io.faults import BROKEN, too_large, truncated, unreadable
+from hzcli.io.layout import widened
+from hzcli.io.tags import JPEG, NONE, Page
 
 _DECODERS = {
     5: imagecodecs.lzw_decode,
@@ -27,7 +28,9 @@ _DECODERS = {
     32946: imagecodecs.deflate_decode,
     32773: imagecodecs.packbits_decode,
     50000: imagecodecs.zstd_decode,
+    34925: imagecodecs.lzma_decode,
 }
+_FAX = (2, 3, 4)
 # Kept decoded for the next window: two rows of segments, so that windows that overlap by a
 # halo across the border of two rows decode neither twice; never less than this.
 _CACHE_BYTES = 16 << 20
@@ -43,12 +46,13 @@ class TiffRows:
         self._kept: dict[int, np.ndarray] = {}
         self._limit = max(_CACHE_BYTES, 2 * page.held_bytes)
         self._pool: ThreadPoolExecutor | None = None
-        self._decode_jpeg: Callable[..., Any] | None = None
+        self._decode_whole: Callable[..., Any] | None = None
         path = page.header.path
-        if page.compression == JPEG:
+        if page.compression in (JPEG, *_FAX):
+            # What these need besides the bytes stands in many tags: tifffile has read them.
             with tifffile.TiffFile(path) as tiff:
-                stored = main_page(path, tiff)
-                self._decode_jpeg = functools.partial(
+                stored = tiff.pages[page.number].aspage()
+                self._decode_whole = functools.partial(
                     stored.decode, jpegtables=stored.jpegtables, jpegheader=stored.jpegheader
                 )
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - lives until close()
@@ -57,19 +61,23 @@ class TiffRows:
         """Rows [top, bottom) and columns [left, right) as stored.
 
         Returns:
-            (h, w, samples) uint8 or uint16, a new array; 1-bit samples are 0 and 255.
+            (h, w, samples) uint8, uint16 or float32, a new array; codes of other widths are
+            spread over 8 or 16 bits (not those of a palette), 32-bit codes over 0..1.
         """
         page = self.page
         with self._lock:
             try:
                 read = self._read_direct if page.direct else self._read_segments
                 out = read(top, bottom, left, right)
-            except (RuntimeError, ValueError, OSError) as error:
-                raise unreadable(page.header.path, "tiff", error) from error
+            except BROKEN as error:
+                raise unreadable(page.header.path, page.header.format, error) from error
             except MemoryError as error:
                 raise too_large(page.header) from error
         if page.inverted:
-            np.invert(out, out=out)
+            if out.dtype.kind == "f":
+                np.subtract(1, out, out=out)
+            else:
+                np.invert(out, out=out)
         return out
 
     def close(self) -> None:
@@ -90,7 +98,7 @@ class TiffRows:
             target = flat[(row - top) * page.row_bytes : (last - top) * page.row_bytes]
             self._read_into(start, target)
             row = last
-        if page.bits == 16 and page.big_endian != (sys.byteorder == "big"):
+        if page.bits > 8 and page.big_endian != (sys.byteorder == "big"):
             rows.byteswap(inplace=True)
         return rows[:, left:right]
 
@@ -142,7 +150,8 @@ class TiffRows:
         while len(target):
             count = self._file.readinto(target)
             if not count:
-                raise truncated(self.page.header.path, "tiff", "it ends inside its pixels")
+                header = self.page.header
+                raise truncated(header.path, header.format, "it ends inside its pixels")
             target = target[count:]
 
     def _decode(self, index: int, encoded: bytes) -> np.ndarray:
@@ -153,26 +162,54 @@ class TiffRows:
         if not page.tiled:
             height = min(height, size.height - index % page.per_plane * height)
         samples = 1 if page.planar else page.samples
-        if self._decode_jpeg is not None:
-            if not encoded.rstrip(b"\0").endswith(b"\xff\xd9"):
+        if self._decode_whole is not None:
+            if page.compression == JPEG and not encoded.rstrip(b"\0").endswith(b"\xff\xd9"):
                 raise ValueError(f"segment {index} has no JPEG end marker")
-            return np.asarray(self._decode_jpeg(encoded, index)[0])[0]
+            whole = np.asarray(self._decode_whole(encoded, index)[0])[0]
+            return whole * np.uint8(255) if page.bits == 1 else whole
         row = -(-width * samples * page.bits // 8)
         data: bytes | bytearray = encoded
+        if page.reversed_bits:
+            data = imagecodecs.bitorder_decode(data)
         if page.compression != NONE:
             # Writers may pad the last strip to full height, so that much room is offered.
-            data = _DECODERS[page.compression](encoded, out=full * row)
+            data = _DECODERS[page.compression](data, out=full * row)
         if len(data) < height * row:
             raise ValueError(f"segment {index} holds {len(data)} of {height * row} bytes")
         stored = np.frombuffer(data, np.uint8, height * row).reshape(height, row)
-        if page.bits == 1:
-            return np.unpackbits(stored, axis=1, count=width)[..., None] * np.uint8(255)
-        order = np.dtype(page.dtype).newbyteorder(">" if page.big_endian else "<")
-        pixels = (
-            stored.view(order)
-            .astype(page.dtype, copy=page.predictor)
-            .reshape(height, width, samples)
-        )
-        if page.predictor:
-            imagecodecs.delta_decode(pixels, axis=-2, out=pixels)
-        return pixels
+        return self._samples(stored, (height, width, samples))
+
+    def _samples(self, stored: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """Rows of decompressed bytes as samples of `shape` in native byte order."""
+        page, width = self.page, shape[1] * shape[2]
+        bits = page.bits
+        if bits not in (8, 16, 32, 64):
+            codes = _unpacked(stored, bits, width)
+            spread = codes if page.layout.palette is not None else widened(codes, bits)
+            return spread.reshape(shape)
+        kind = np.dtype(f"{'f' if page.floating else 'u'}{bits // 8}")
+        order = kind.newbyteorder(">" if page.big_endian else "<")
+        if page.predictor == 3:
+            # Differences of bytes that were sorted by significance: no byte order of its own.
+            raw = stored.reshape(-1).view(kind).reshape(shape)
+            pixels = np.empty(shape, kind)
+            imagecodecs.floatpred_decode(raw, axis=-2, out=pixels)
+        elif page.predictor == 2:
+            # Differences of the bits of a float are differences of whole numbers, too.
+            pixels = stored.view(order).astype(kind).reshape(shape)
+            whole = pixels.view(f"u{bits // 8}")
+            imagecodecs.delta_decode(whole, axis=-2, out=whole)
+        else:
+            pixels = stored.view(order).astype(kind, copy=False).reshape(shape)
+        if kind == np.uint32:
+            return (pixels / np.float64(2**32 - 1)).astype(np.float32)
+        return pixels.astype(page.dtype, copy=False)
+
+
+def _unpacked(stored: np.ndarray, bits: int, width: int) -> np.ndarray:
+    """Codes of `bits` bits, highest bit first, rows padded to bytes: (h, width)."""
+    if bits == 1:
+        return np.unpackbits(stored, axis=1, count=width)
+    dtype = np.uint8 if bits < 8 else np.uint16
+    codes = imagecodecs.packints_decode(stored.tobytes(), dtype, bits, runlen=width)
+    return np.asarray(codes).reshape(len(stored), width)

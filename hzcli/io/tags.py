@@ -1,58 +1,82 @@
 """TIFF in: what the tags say, and whether hz can read what they describe.
 
-TIFF 6.0 (Adobe, 1992); tifffile reads the tags.
+TIFF 6.0 (Adobe, 1992) and its Photoshop supplement (2002); tifffile reads the tags.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from hzcli.core.window import Size
 from hzcli.errors import PictureError
-from hzcli.io.meta import Header, Meta, resolution, rgb_profile, upright_size, valid_orientation
-from hzcli.io.raster import BROKEN, truncated, unreadable
+from hzcli.io.faults import BROKEN, truncated, unreadable
+from hzcli.io.layout import Layout
+from hzcli.io.meta import (
+    Header,
+    Meta,
+    exif_colour,
+    profile,
+    resolution,
+    upright_size,
+    valid_orientation,
+)
+from hzcli.io.sniff import camera_raw
 
 # What tifffile has to say about odd tags is for programmers; hz speaks through its own errors.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _SAVE = "Save it as 8- or 16-bit RGB TIFF without compression, or with LZW or deflate."
 NONE, JPEG = 1, 7
-# Compressions that are a stream of bytes: LZW, deflate (two numbers), PackBits, zstd.
-_STREAMS = (5, 8, 32946, 32773, 50000)
-_RAW_SUFFIXES = {".dng", ".nef", ".nrw", ".cr2", ".arw", ".srf", ".sr2", ".pef", ".orf", ".rw2"}
+# Compressions that are a stream of bytes: LZW, deflate (two numbers), PackBits, zstd, LZMA.
+_STREAMS = (5, 8, 32946, 32773, 50000, 34925)
 _DNG_VERSION = 50706
 # A tile may be larger than the picture, but one much larger is a damaged number.
 _TILE_MARGIN = 4096
+# Stacks and documents have hundreds of pages; a loop or a bomb has more.
+_MOST_PAGES = 1000
+_WHOLE_BITS = (1, 2, 4, 6, 8, 10, 12, 14, 16, 32)
+_FLOAT_BITS = (16, 32, 64)
 
 
 @dataclass(frozen=True)
 class Page:
-    """The one page of a TIFF file that hz works on, as stored."""
+    """The one picture of a file that hz works on, in strips or tiles, as stored."""
 
     header: Header
     meta: Meta
+    layout: Layout
     samples: int  # channels in the file, alpha and further ones included
-    bits: int  # 1 | 8 | 16
+    bits: int  # of a sample
+    floating: bool
     planar: bool  # each channel in segments of its own
     big_endian: bool
-    inverted: bool  # 0 is white
+    inverted: bool  # 0 is white, or full ink
+    reversed_bits: bool  # the first pixel in the lowest bit
     compression: int
-    predictor: bool
-    across: int  # segments in a row
+    predictor: int  # 1 none, 2 differences, 3 differences of the bytes of floats
     segment: Size
     tiled: bool
     offsets: tuple[int, ...]
     lengths: tuple[int, ...]
-    palette: np.ndarray | None  # (3, 256) uint8
+    number: int = 0  # of the page in the file
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(np.uint16 if self.bits == 16 else np.uint8)
+        """Of the samples that are handed on."""
+        return np.dtype({8: np.uint8, 16: np.uint16, 32: np.float32}[self.header.depth])
+
+    @property
+    def across(self) -> int:
+        """Segments in a row."""
+        return -(-self.header.stored.width // self.segment.width)
 
     @property
     def row_bytes(self) -> int:
@@ -74,8 +98,9 @@ class Page:
     @property
     def direct(self) -> bool:
         """Whether rows lie in the file as they are: no decoding, any row by itself."""
-        plain = self.compression == NONE and not self.predictor and self.bits >= 8
-        return plain and not self.tiled and not self.planar
+        as_is = self.bits == self.dtype.itemsize * 8 and self.floating == (self.dtype.kind == "f")
+        plain = self.compression == NONE and self.predictor == 1 and not self.reversed_bits
+        return as_is and plain and not self.tiled and not self.planar
 
 
 def examine(path: Path) -> Page:
@@ -86,51 +111,45 @@ def examine(path: Path) -> Page:
     """
     try:
         with tifffile.TiffFile(path) as tiff:
-            page = main_page(path, tiff)
-            found = _page(path, page, tiff.byteorder == ">")
+            page, number, notes = _main_page(path, tiff)
+            found = _page(path, page, tiff.byteorder == ">", number, notes)
     except (*BROKEN, tifffile.TiffFileError) as error:
         raise unreadable(path, "tiff", error) from error
-    _check_extent(path, found)
+    check_extent(found)
     return found
 
 
-def main_page(path: Path, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    pages = [page.aspage() for page in tiff.pages]
+def _main_page(
+    path: Path, tiff: tifffile.TiffFile
+) -> tuple[tifffile.TiffPage, int, tuple[str, ...]]:
+    """The largest page that is no thumbnail and no mask, its number, and what to say of it."""
+    pages = [page.aspage() for page in itertools.islice(tiff.pages, _MOST_PAGES + 1)]
     if not pages:
         raise truncated(path, "tiff", "it holds no picture")
-    if path.suffix.lower() in _RAW_SUFFIXES or _DNG_VERSION in pages[0].tags:
+    if _DNG_VERSION in pages[0].tags:
+        raise camera_raw(path)
+    if len(pages) > _MOST_PAGES:
         raise PictureError(
-            f"{path} is a camera raw file, expected a developed picture",
-            "Develop it first and export a 16-bit TIFF.",
-        )
-    # Bits of NewSubfileType: 1 a smaller copy (thumbnail), 4 a transparency mask.
-    full = [page for page in pages if not int(page.subfiletype) & 5] or pages[:1]
-    if len(full) > 1:
-        raise PictureError(
-            f"{path} holds {len(full)} pages, expected one picture a file",
+            f"{path} holds more than {_MOST_PAGES} pages, expected one picture a file",
             "Save the page you want as a file of its own.",
         )
-    return full[0]
+    # Bits of NewSubfileType: 1 a smaller copy (thumbnail), 4 a transparency mask.
+    full = [n for n, page in enumerate(pages) if not int(page.subfiletype) & 5] or [0]
+    pixels = [int(pages[n].imagelength) * int(pages[n].imagewidth) for n in full]
+    place = pixels.index(max(pixels))
+    if len(full) == 1:
+        return pages[full[0]], full[0], ()
+    why = "the largest" if pixels.count(max(pixels)) == 1 else "the first of the largest"
+    note = f"page {place + 1} of {len(full)} taken: {why}"
+    return pages[full[place]], full[place], (note,)
 
 
-def _page(path: Path, page: tifffile.TiffPage, big_endian: bool) -> Page:
-    bits, samples = page.bitspersample, int(page.samplesperpixel)
-    channels = _channels(path, page)
-    form = int(page.sampleformat)
-    if form != 1 or bits not in (1, 8, 16) or (bits == 1 and channels not in ("grey", "bilevel")):
-        kind = {1: "-bit", 2: "-bit signed", 3: "-bit float"}.get(form, "-bit complex")
-        raise PictureError(f"{path} is a {bits}{kind} TIFF, expected 8 or 16 bits a channel", _SAVE)
-    compression = int(page.compression)
-    if compression not in (NONE, JPEG, *_STREAMS) or (compression == JPEG and bits != 8):
-        name = tifffile.COMPRESSION(compression).name
-        raise PictureError(f"{path} is a TIFF with {name} compression", _SAVE)
-    predictor = int(page.predictor) if compression not in (NONE, JPEG) else 1
-    if predictor not in (1, 2) or int(page.fillorder) != 1 or (predictor == 2 and bits == 1):
-        raise PictureError(
-            f"{path} is a TIFF with predictor {predictor}, fill order {int(page.fillorder)}, "
-            "expected 1 or 2, and 1",
-            _SAVE,
-        )
+def _page(
+    path: Path, page: tifffile.TiffPage, big_endian: bool, number: int, notes: tuple[str, ...]
+) -> Page:
+    layout, more = _layout(path, page)
+    bits, floating = _sample_form(path, page, layout)
+    compression, predictor = _coding(path, page, bits, floating)
     size = Size(int(page.imagelength), int(page.imagewidth))
     if not size.pixels or int(page.imagedepth) != 1:
         raise PictureError(f"{path} is {size.width} x {size.height} pixels", "Export it again.")
@@ -145,47 +164,124 @@ def _page(path: Path, page: tifffile.TiffPage, big_endian: bool) -> Page:
             f"{path} says that its tiles are {segment.width} x {segment.height}", "Export it again."
         )
     turn = valid_orientation(page.tags.valueof(274, 1))
-    palette = None
-    if channels == "palette":
-        # The table holds 16-bit values; its high bytes are the 8-bit colours of all writers.
-        palette = (np.asarray(page.colormap) >> 8).astype(np.uint8)
-        if palette.shape != (3, 256):
-            raise PictureError(f"{path} has a damaged palette", "Export it again.")
+    depth = 32 if floating or bits == 32 else 16 if bits > 8 else 8
+    channels = {"rgb": "rgba", "grey": "greya"}.get(layout.channels, layout.channels)
+    header = Header(
+        path,
+        upright_size(size, turn),
+        depth,
+        channels if layout.alpha_at is not None else layout.channels,
+        turn,
+        "tiff",
+        notes=notes + more,
+        alpha=layout.transparent,
+    )
     return Page(
-        header=Header(
-            path, upright_size(size, turn), 16 if bits == 16 else 8, channels, turn, "tiff"
-        ),
+        header=header,
         meta=_meta(page),
-        samples=samples,
-        bits=int(bits),
-        planar=int(page.planarconfig) == 2 and samples > 1,
+        layout=layout,
+        samples=int(page.samplesperpixel),
+        bits=bits,
+        floating=floating,
+        planar=int(page.planarconfig) == 2 and int(page.samplesperpixel) > 1,
         big_endian=big_endian,
         inverted=int(page.photometric) == 0,
+        reversed_bits=int(page.fillorder) == 2,
         compression=compression,
-        predictor=predictor == 2,
-        across=-(-size.width // segment.width),
+        predictor=predictor,
         segment=segment,
         tiled=bool(page.is_tiled),
         offsets=tuple(int(v) for v in page.dataoffsets),
         lengths=tuple(int(v) for v in page.databytecounts),
-        palette=palette,
+        number=number,
     )
 
 
-def _channels(path: Path, page: tifffile.TiffPage) -> str:
+def _layout(path: Path, page: tifffile.TiffPage) -> tuple[Layout, tuple[str, ...]]:
+    """What the channels of a page mean, and what to say of them."""
     photometric, samples = int(page.photometric), int(page.samplesperpixel)
-    if photometric in (0, 1) and samples in (1, 2):
-        return "bilevel" if page.bitspersample == 1 else ("grey", "greya")[samples - 1]
-    if photometric == 2 and samples >= 3:
-        return "rgb" if samples == 3 else "rgba"
-    if photometric == 6 and int(page.compression) == JPEG and samples == 3:
-        return "rgb"
-    if photometric == 3 and samples == 1:
-        return "palette"
-    if photometric == 5:
-        return "cmyk"
-    name = tifffile.PHOTOMETRIC(photometric).name
-    raise PictureError(f"{path} is a TIFF of {samples} channels, {name}, expected RGB", _SAVE)
+    palette = None
+    if photometric in (0, 1):
+        channels, base = "bilevel" if page.bitspersample == 1 else "grey", 1
+    elif photometric == 2 or (photometric == 6 and int(page.compression) == JPEG):
+        channels, base = "rgb", 3
+    elif photometric == 3:
+        channels, base, palette = "palette", 1, _palette(path, page)
+    elif photometric == 5:
+        channels, base = "cmyk", 4
+    else:
+        channels, base = "", samples + 1
+    if samples < base or (samples > 1 and channels in ("palette", "bilevel")):
+        name = tifffile.PHOTOMETRIC(photometric).name
+        raise PictureError(f"{path} is a TIFF of {samples} channels, {name}, expected RGB", _SAVE)
+    icc = page.tags.valueof(34675, None)
+    icc = profile(icc if isinstance(icc, bytes) else None)
+    if samples == base:
+        return Layout(channels, palette=palette, icc=icc), ()
+    # TIFF 6.0, tag 338: 0 unspecified (Photoshop's saved selections), 1 associated, 2 alpha.
+    extra = [int(kind) for kind in page.extrasamples][: samples - base]
+    place = next((n for n, kind in enumerate(extra) if kind in (1, 2)), None)
+    notes: list[str] = []
+    if samples - base > (place is not None):
+        notes.append("it has further channels (saved selections?), which are not carried")
+    kind = 0 if place is None else extra[place]
+    if kind == 1:
+        notes.append("its alpha is associated: the colours were divided by it")
+    layout = Layout(
+        channels,
+        base + (place or 0),
+        kind in (1, 2),
+        associated=kind == 1,
+        palette=palette,
+        icc=icc,
+    )
+    return layout, tuple(notes)
+
+
+def _palette(path: Path, page: tifffile.TiffPage) -> np.ndarray:
+    table = np.asarray(page.colormap)
+    if table.ndim != 2 or table.shape[0] != 3 or not 2 <= table.shape[1] <= 65536:
+        raise PictureError(f"{path} has a damaged palette", "Export it again.")
+    # The table holds 16-bit values; its high bytes are the 8-bit colours of all writers but a
+    # few old ones, which wrote those as they are.
+    return (table.T >> (8 if table.max() > 255 else 0)).astype(np.uint8)
+
+
+def _sample_form(path: Path, page: tifffile.TiffPage, layout: Layout) -> tuple[int, bool]:
+    """(bits, floating) of a sample."""
+    bits, form = page.bitspersample, int(page.sampleformat)
+    packed = isinstance(bits, int) and bits not in (1, 8, 16, 32)
+    wrong = (
+        bits not in {1: _WHOLE_BITS, 3: _FLOAT_BITS}.get(form, ())
+        or (bits == 1 and layout.channels not in ("bilevel", "palette"))
+        or (layout.channels == "palette" and bits > 8)
+        or (packed and form == 1 and int(page.predictor) != 1)
+    )
+    if wrong:
+        kind = {1: "-bit", 2: "-bit signed", 3: "-bit float"}.get(form, "-bit complex")
+        raise PictureError(
+            f"{path} is a {bits}{kind} TIFF, expected 8 or 16 bits a channel, or 32-bit float",
+            _SAVE,
+        )
+    return int(bits), form == 3
+
+
+def _coding(path: Path, page: tifffile.TiffPage, bits: int, floating: bool) -> tuple[int, int]:
+    """(compression, predictor)."""
+    compression, bilevel = int(page.compression), bits == 1
+    known = compression in (NONE, *_STREAMS)
+    known = known or (compression == JPEG and bits == 8 and not floating)
+    # Fax: the scans of line drawings that some masks are.
+    known = known or (compression in (2, 3, 4) and bilevel)
+    if not known:
+        name = tifffile.COMPRESSION(compression).name
+        raise PictureError(f"{path} is a TIFF with {name} compression", _SAVE)
+    predictor = int(page.predictor) if compression in _STREAMS else 1
+    if predictor not in (1, 2, 3) or (predictor == 3 and not floating):
+        raise PictureError(
+            f"{path} is a TIFF with predictor {predictor}, expected 1, 2, or 3 for floats", _SAVE
+        )
+    return compression, predictor
 
 
 def _meta(page: tifffile.TiffPage) -> Meta:
@@ -195,25 +291,46 @@ def _meta(page: tifffile.TiffPage) -> Meta:
     if isinstance(x, tuple) and isinstance(y, tuple) and x[1] and y[1]:
         unit = {2: "inch", 3: "centimetre"}.get(int(page.tags.valueof(296, 2)), "none")
         density = resolution(x[0] / x[1], y[0] / y[1], unit)
-    return Meta(rgb_profile(icc if isinstance(icc, bytes) else None), density)
+    exif: Any = page.tags.valueof(34665, None)
+    exif = exif if isinstance(exif, dict) else {}
+    inter: Any = exif.get("InteroperabilityTag")
+    index = _interoperability(page, inter) if isinstance(inter, int) else inter
+    index = index.get("InteroperabilityIndex") if isinstance(index, dict) else index
+    colour = exif_colour(exif.get("ColorSpace"), index)
+    return Meta(profile(icc if isinstance(icc, bytes) else None), density, colour)
 
 
-def _check_extent(path: Path, page: Page) -> None:
-    """Every segment lies inside the file; one that does not would be read as black."""
-    size = page.header.stored
+def _interoperability(page: tifffile.TiffPage, place: int) -> bytes | None:
+    """The four bytes of InteroperabilityIndex, in a directory that tifffile leaves alone."""
+    file, order = page.parent.filehandle, page.parent.byteorder
+    file.seek(place)
+    data = file.read(2 + 12 * 8)
+    for at in range(2, len(data) - 11, 12):
+        if struct.unpack_from(order + "HHI", data, at) == (1, 2, 4):
+            return bytes(data[at + 8 : at + 12])
+    return None
+
+
+def check_extent(page: Page) -> None:
+    """Every segment lies inside the file; one that does not would be read as black.
+
+    Raises:
+        PictureError: how many are there of how many.
+    """
+    path, kind, size = page.header.path, page.header.format, page.header.stored
     expected = page.per_plane * (page.samples if page.planar else 1)
     what = "tiles" if page.tiled else "strips"
     if min(len(page.offsets), len(page.lengths)) < expected:
-        raise truncated(path, "tiff", f"it lists {len(page.offsets)} of {expected} {what}")
+        raise truncated(path, kind, f"it lists {len(page.offsets)} of {expected} {what}")
     end = path.stat().st_size
     present = sum(
         length > 0 and offset > 0 and offset + length <= end
         for offset, length in zip(page.offsets[:expected], page.lengths[:expected], strict=True)
     )
     if present < expected:
-        raise truncated(path, "tiff", f"it holds {present} of {expected} {what}")
+        raise truncated(path, kind, f"it holds {present} of {expected} {what}")
     stored = sum(page.lengths[:expected])
     if page.direct and stored < size.height * page.row_bytes:
         raise truncated(
-            path, "tiff", f"it holds {stored} of {size.height * page.row_bytes} bytes of pixels"
+            path, kind, f"it holds {stored} of {size.height * page.row_bytes} bytes of pixels"
         )

@@ -1,7 +1,8 @@
-"""TIFF out: 16-bit RGB, strip by strip, with what photo applications can read.
+"""TIFF out: strip by strip, or tile by tile, with what photo applications can read.
 
 Deflate (Adobe's number 8) at level 1 with the horizontal predictor: on 16-bit photographs higher
-levels are slower and no smaller, LZW is larger, and zstd is unknown to most readers.
+levels are slower and no smaller, LZW is larger, and zstd is unknown to most readers. Floats have
+the floating-point predictor (TIFF Technical Note 3).
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import imagecodecs
 import numpy as np
@@ -21,39 +21,54 @@ import tifffile
 
 from hzcli.core.window import Size
 from hzcli.errors import PictureError
-from hzcli.io import atomic
 from hzcli.io.meta import Meta
+from hzcli.io.writers.rows import RowWriter, gather, raw_bytes
+
+if TYPE_CHECKING:
+    from hzcli.io.writers.blocks import Carried
 
 _STRIP_ROWS = 64
 _STRIP_BYTES = 8 << 20
 # A classic TIFF ends at 4 GiB; the margin is for pixels that deflate cannot make smaller.
 _CLASSIC_BYTES = 3_900_000_000
+# Where "never" gives up: the rest is for what tifffile writes around the pixels.
+_CLASSIC_END = (1 << 32) - (16 << 20)
 _UNITS = {"none": 1, "inch": 2, "centimetre": 3}
+_COMPRESSIONS = {"deflate": "adobe_deflate", "lzw": "lzw", "zstd": "zstd", "none": None}
+# Tags that say how the pixels lie, and pointers into the source's file: never carried over.
+_OWN_TAGS = frozenset(
+    {*range(254, 267), 273, 274, *range(277, 285), 288, 289, 296, 301, 317, *range(320, 326)}
+    | {330, *range(338, 348), *range(512, 522), *range(529, 533), 34665, 34675, 34853, 40965}
+)
+_SOFTWARE, _DESCRIPTION, _BYTE, _UNDEFINED = 305, 270, 1, 7
+_XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 
 
 class _AbandonedError(Exception):
     """Tells the writing thread that the picture is given up."""
 
 
-class TiffWriter:
-    """Rows of a picture into a file, top to bottom; the file appears when all are there.
+class TiffWriter(RowWriter):
+    """Rows of a picture into a TIFF, top to bottom; the file appears when all are there.
 
     Strips are encoded by a few threads and written by another, and `write` waits when these
-    fall behind, so memory does not grow with the picture. Use as a context manager: leaving it
-    well finishes the file, leaving it by an exception removes what was written.
+    fall behind, so memory does not grow with the picture.
 
     Args:
-        path: where the picture goes; missing folders are made.
-        size: of the whole picture.
+        path, size: see `RowWriter`, as for what is not named here.
         meta: profile and resolution to carry.
-        compression: "deflate" | "none".
+        compression: "deflate" | "lzw" | "zstd" | "none".
         level: of deflate, 1..9.
-        overwrite: replace a file that is there.
+        bigtiff: "auto" | "always" | "never"; "auto" from 3.9 GB of pixels.
+        tile: edge of square tiles, a multiple of 16; None writes strips.
         software, description: TIFF tags 305 and 270.
+        carried: further tags, XMP, IPTC and image resources.
 
     Raises:
         PictureError: the file exists, or cannot be written.
     """
+
+    embeds = frozenset({"xmp", "iptc", "photoshop", "extratags"})
 
     def __init__(
         self,
@@ -61,132 +76,116 @@ class TiffWriter:
         size: Size,
         meta: Meta,
         *,
+        depth: int = 16,
+        channels: str = "rgb",
+        alpha: bool = False,
         compression: str = "deflate",
         level: int = 1,
+        bigtiff: str = "auto",
+        tile: int | None = None,
         overwrite: bool = False,
         software: str | None = None,
         description: str | None = None,
+        carried: Carried | None = None,
+        convert: Callable[[np.ndarray], np.ndarray] | None = None,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
-        if compression not in ("deflate", "none"):
-            raise ValueError(f'compression must be "deflate" or "none", not {compression!r}')
-        self.path, self.size = Path(path), size
-        self._overwrite, self._compression, self._level = overwrite, compression, level
-        if not overwrite:
-            atomic.refuse_existing(self.path)
-        try:
-            self._temporary = atomic.temporary_beside(self.path)
-            self._temporary.touch(exist_ok=False)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        row_bytes = size.width * 3 * 2
-        self._strip_rows = max(1, min(_STRIP_ROWS, _STRIP_BYTES // row_bytes, size.height))
-        self._strip = np.empty((0, size.width, 3), np.uint16)
+        if compression not in _COMPRESSIONS:
+            words = ", ".join(_COMPRESSIONS)
+            raise ValueError(f"compression must be one of {words}, not {compression!r}")
+        super().__init__(
+            path,
+            size,
+            depth=depth,
+            channels=channels,
+            alpha=alpha,
+            overwrite=overwrite,
+            convert=convert,
+            finish=finish,
+        )
+        self._compression, self._level, self._tile = compression, level, tile
+        row_bytes = size.width * self._samples * self._dtype.itemsize
+        self._strip_rows = tile or max(1, min(_STRIP_ROWS, _STRIP_BYTES // row_bytes, size.height))
+        self._strip = np.empty((0, 0, 0), self._dtype)
         self._filled = 0  # rows in self._strip
-        self._taken = 0  # rows so far
         self._error: BaseException | None = None
-        self._done = False
+        self._encoded_bytes = 0
+        raw = raw_bytes(size, self._samples, self._dtype)
+        self._big = bigtiff == "always" or (bigtiff == "auto" and raw > _CLASSIC_BYTES)
         workers = min(4, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(workers, "hz-encode")
         self._strips: queue.Queue[Future[bytes] | None] = queue.Queue(2 * workers)
         self._abandoned = threading.Event()
-        tags: dict[str, Any] = {
-            "photometric": "rgb",
-            "planarconfig": "contig",
-            "rowsperstrip": self._strip_rows,
-            "metadata": None,
-            "software": software or False,
-            "description": description,
-            "iccprofile": meta.icc,
-            "extratags": [(274, 3, 1, 1, True)],  # upright: the pixels were turned when read
-        }
-        if meta.resolution is not None:
-            tags["resolution"] = meta.resolution[:2]
-            tags["resolutionunit"] = _UNITS[meta.resolution[2]]
-        if compression == "deflate":
-            tags |= {"compression": "adobe_deflate", "predictor": 2}
+        tags = self._layout() | _described(meta, software, description, carried)
         self._thread = threading.Thread(target=self._run, args=(tags,), daemon=True)
         self._thread.start()
 
-    def write(self, rows: np.ndarray) -> None:
-        """Take the next rows.
+    def _layout(self) -> dict[str, Any]:
+        """What tifffile is to say about how the pixels lie."""
+        tags: dict[str, Any] = {
+            "photometric": "minisblack" if self._grey else "rgb",
+            "planarconfig": None if self._samples == 1 else "contig",
+            "metadata": None,
+        }
+        if self._tile:
+            tags["tile"] = (self._tile, self._tile)
+        else:
+            tags["rowsperstrip"] = self._strip_rows
+        if self.wants_alpha:
+            tags["extrasamples"] = ["unassalpha"]
+        if self._compression != "none":
+            tags["compression"] = _COMPRESSIONS[self._compression]
+            tags["predictor"] = 3 if self.depth == 32 else 2
+        return tags
 
-        Args:
-            rows: (h, W, 3) uint16, any h; may be changed by the caller afterwards.
-
-        Raises:
-            PictureError: the disk refused.
-        """
-        if rows.dtype != np.uint16 or rows.ndim != 3 or rows.shape[1:] != (self.size.width, 3):
-            raise ValueError(
-                f"rows must be (h, {self.size.width}, 3) uint16, got {rows.shape} {rows.dtype}"
-            )
-        if self._taken + len(rows) > self.size.height:
-            raise ValueError(f"more than {self.size.height} rows")
+    def _take(self, rows: np.ndarray, alpha: np.ndarray | None) -> None:
         start = 0
         while start < len(rows):
             if self._filled == 0:
-                height = min(self._strip_rows, self.size.height - self._taken)
-                self._strip = np.empty((height, self.size.width, 3), np.uint16)
+                height = min(self._strip_rows, self.size.height - self._taken - start)
+                self._strip = np.empty((height, self.size.width, self._samples), self._dtype)
             count = min(len(self._strip) - self._filled, len(rows) - start)
-            self._strip[self._filled : self._filled + count] = rows[start : start + count]
-            self._filled, self._taken, start = (
-                self._filled + count,
-                self._taken + count,
-                start + count,
+            gather(
+                self._strip[self._filled : self._filled + count],
+                rows[start : start + count],
+                None if alpha is None else alpha[start : start + count],
             )
+            self._filled, start = self._filled + count, start + count
             if self._filled == len(self._strip):
-                self._put(self._pool.submit(self._encode, self._strip))
+                # A tile is cut out by the thread that encodes it.
+                for left in range(0, self.size.width, self._tile or self.size.width):
+                    self._put(self._pool.submit(self._encode, self._strip, left))
                 self._filled = 0
 
-    def close(self) -> None:
-        """Finish the file and give it its name; after `abort` or a second time, do nothing."""
-        if self._done:
-            return
-        if self._taken != self.size.height:
-            self.abort()
-            raise ValueError(f"{self._taken} of {self.size.height} rows were written")
-        try:
-            self._put(None)
-            self._thread.join()
-            self._raise_failure()
-            try:
-                atomic.settle(self._temporary, self.path, overwrite=self._overwrite)
-            except OSError as error:
-                raise self._unwritable(error) from error
-            self._done = True
-        finally:
-            self.abort()
-        self._pool.shutdown()
+    def _complete(self) -> None:
+        self._put(None)
+        self._thread.join()
+        self._raise_failure()
 
-    def abort(self) -> None:
-        """Give the picture up and remove what was written; after `close`, do nothing."""
-        if self._done:
-            return
-        self._done = True
+    def _release(self) -> None:
         self._abandoned.set()
         self._thread.join()
         self._pool.shutdown(cancel_futures=True)
-        self._temporary.unlink(missing_ok=True)
 
-    def __enter__(self) -> TiffWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-    def _encode(self, strip: np.ndarray) -> bytes:
+    def _encode(self, strip: np.ndarray, left: int) -> bytes:
+        """One segment as it lies in the file: the strip, or its tile that begins at `left`."""
+        if self._tile:
+            part = strip[:, left : left + self._tile]
+            strip = np.zeros((self._tile, self._tile, self._samples), strip.dtype)
+            strip[: part.shape[0], : part.shape[1]] = part
+        little = strip.dtype.newbyteorder("<")
         if self._compression == "none":
-            return strip.astype("<u2", copy=False).tobytes()
-        differences = imagecodecs.delta_encode(strip, axis=-2).astype("<u2", copy=False)
-        return bytes(imagecodecs.deflate_encode(differences.tobytes(), level=self._level))
+            return strip.astype(little, copy=False).tobytes()
+        if self.depth == 32:
+            strip = imagecodecs.floatpred_encode(strip.astype(little, copy=False), axis=-2)
+        else:
+            strip = imagecodecs.delta_encode(strip, axis=-2).astype(little, copy=False)
+        data = strip.tobytes()
+        if self._compression == "lzw":
+            return bytes(imagecodecs.lzw_encode(data))
+        if self._compression == "zstd":
+            return bytes(imagecodecs.zstd_encode(data, level=1))
+        return bytes(imagecodecs.deflate_encode(data, level=self._level))
 
     def _put(self, strip: Future[bytes] | None) -> None:
         while True:
@@ -207,19 +206,14 @@ class TiffWriter:
         if error is not None:
             raise error
 
-    def _unwritable(self, error: OSError) -> PictureError:
-        return PictureError(
-            f"{self.path} cannot be written: {error.strerror or error}",
-            "Check the free space and the rights of the output folder.",
-        )
-
     def _run(self, tags: dict[str, Any]) -> None:
         """The writing thread: tifffile pulls encoded strips until it has them all."""
-        height, width = self.size.height, self.size.width
-        big = height * width * 3 * 2 > _CLASSIC_BYTES
+        shape: tuple[int, ...] = (self.size.height, self.size.width)
+        if self._samples > 1:
+            shape = (*shape, self._samples)
         try:
-            with tifffile.TiffWriter(self._temporary, bigtiff=big, byteorder="<") as tiff:
-                tiff.write(self._encoded(), shape=(height, width, 3), dtype=np.uint16, **tags)
+            with tifffile.TiffWriter(self._temporary, bigtiff=self._big, byteorder="<") as tiff:
+                tiff.write(self._encoded(), shape=shape, dtype=self._dtype, **tags)
         except _AbandonedError:
             pass
         except BaseException as error:
@@ -238,4 +232,43 @@ class TiffWriter:
                 return
             if self._abandoned.is_set():
                 raise _AbandonedError
-            yield strip.result()
+            data = strip.result()
+            self._encoded_bytes += len(data)
+            if not self._big and self._encoded_bytes > _CLASSIC_END:
+                raise PictureError(
+                    f"{self.path} grows beyond 4 GB, where a classic TIFF ends",
+                    "Leave --bigtiff at auto.",
+                )
+            yield data
+
+
+def _described(
+    meta: Meta, software: str | None, description: str | None, carried: Carried | None
+) -> dict[str, Any]:
+    """What tifffile is to say about the picture: profile, resolution, and what is carried."""
+    # Upright: the pixels were turned when read.
+    extra: dict[int, tuple[Any, ...]] = {274: (274, 3, 1, 1, True)}
+    if carried is not None:
+        for code, kind, block in (
+            (_XMP, _BYTE, carried.xmp),
+            (_IPTC, _UNDEFINED, carried.iptc),
+            (_PHOTOSHOP, _BYTE, carried.photoshop),
+        ):
+            if block:
+                extra[code] = (code, kind, len(block), block, True)
+        ours = {
+            *(_OWN_TAGS | extra.keys()),
+            *([_SOFTWARE] if software else []),
+            *([_DESCRIPTION] if description else []),
+        }
+        extra |= {tag[0]: tag for tag in carried.extratags or () if tag[0] not in ours}
+    tags: dict[str, Any] = {
+        "software": software or False,
+        "description": description,
+        "iccprofile": meta.icc,
+        "extratags": list(extra.values()),
+    }
+    if meta.resolution is not None:
+        tags["resolution"] = meta.resolution[:2]
+        tags["resolutionunit"] = _UNITS[meta.resolution[2]]
+    return tags

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from made_shots import Hz, colours, contents, disc, save, shot
 from PIL import Image
 
@@ -100,11 +101,29 @@ CASES = {
     _zero_bytes: ("PictureError", "empty", "0 bytes"),
     _truncated: ("PictureError", "x.png", ""),
     _truncated_mask: ("PictureError", "x_m.png", ""),
-    _cmyk: ("PictureError", "CMYK", "RGB"),
-    _palette: ("PictureError", "palette", "RGB"),
-    _grey: ("PictureError", "grey", "RGB"),
     _coloured_mask: ("MaskError", "grey", "x_m.png"),
 }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "note"),
+    [(_cmyk, "CMYK"), (_palette, ""), (_grey, "")],
+    ids=["cmyk", "palette", "grey"],
+)
+def test_what_is_not_rgb_is_harmonised_all_the_same(
+    spoil, note: str, hz: Hz, tmp_path: Path
+) -> None:
+    """CMYK becomes RGB with a warning; grey stays grey."""
+    spoil(tmp_path / "shots")
+
+    said = hz(*RUN, "--json")
+
+    assert said.exit_code == 0
+    row = said.lines[0]
+    assert row["status"] == "done"
+    assert any(note in warning for warning in row["warnings"]) or not note
+    result = tifffile.imread(tmp_path / "harmonized/x.tif")
+    assert result.shape == ((24, 32) if spoil is _grey else (24, 32, 3))
 
 
 @pytest.mark.parametrize("spoil", CASES, ids=lambda spoil: spoil.__name__.strip("_"))

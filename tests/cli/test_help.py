@@ -14,17 +14,28 @@ from made_shots import Hz
 
 from hzcli import __version__, catalog
 
+FILES = {
+    "--mask-channel", "--mask-invert", "--feather", "--mask-threshold", "--resize-mask",
+    "--format", "--depth", "--name", "--metadata", "--max-pixels", "--assume-profile",
+    "--output-profile",
+}  # fmt: skip
 # A flag is a promise: adding one means adding it here, to a test and to the help.
 FLAGS = {
     "run": {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--truth-dir", "--truth-suffix",
         "--layout", "--output", "--overwrite", "--dry-run", "--report", "--no-report", "--model",
         "--weights", "--background", "--curves", "--mode", "--strength", "--protocol", "--device",
-        "--memory", "--quiet", "--verbose", "--json",
+        "--memory", "--quiet", "--verbose", "--json", *FILES, "--also", "--label-ai", "--for",
+        "--tiff-compression", "--bigtiff", "--tiff-tile", "--quality", "--intent",
+    },
+    "info": {
+        "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--layout", "--output", "--model",
+        "--mode", "--memory", "--quiet", "--verbose", "--json", "--pixels", *FILES,
     },
     "eval": {
         "--composites", "--suffix", "--mask-suffix", "--mask-dir", "--truth-dir", "--truth-suffix",
-        "--layout", "--output", "--protocol", "--quiet", "--verbose", "--json",
+        "--layout", "--output", "--protocol", "--quiet", "--verbose", "--json", "--baseline",
+        "--against", "--edge",
     },
     "models": {"--quiet", "--verbose", "--json"},
     "models list": {"--quiet", "--verbose", "--json"},

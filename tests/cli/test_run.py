@@ -223,7 +223,8 @@ def test_alpha_masks(hz: Hz, tmp_path: Path) -> None:
     assert "alpha" in said.lines[1]["error"]["message"]
     result = tifffile.imread(tmp_path / "harmonized/a.tif")
     background = disc() == 0
-    assert (result[background] == colours()[background].astype(np.uint16) * 257).all()
+    assert (result[background, :3] == colours()[background].astype(np.uint16) * 257).all()
+    assert (result[..., 3] == disc().astype(np.uint16) * 257).all(), "transparency is given back"
 
 
 def test_a_file_name_that_is_no_text(hz: Hz, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ RUN = ("run", "shots", "--mask-suffix", "_m")
         (("run", "shots", "--mask-suffix", ""), "is no suffix"),
         (("run", "shots", "--mask-dir", "nowhere"), "nowhere is not a folder"),
         (("run", "shots", "--mask-dir", "shots"), "is the input folder itself"),
-        (("run", "shots", "--mask", "shots/a_m.png"), "one mask for one picture"),
+        (("run", "shots", "--mask", "shots/a_m.png"), "--mask is the mask of one picture"),
         (("run", "shots/a.png", "--mask", "nowhere.png"), "is not a file"),
         (("run", "shots", "--layout", "iharmony4"), "no folder composite_images"),
         ((*RUN, "--layout", "iharmony4"), "already says"),

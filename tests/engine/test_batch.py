@@ -59,10 +59,12 @@ def test_settings_reach_the_engine(shots: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(stream, "harmonise", harmonise)
     run(shots, mode="lut", strength=0.25, device="cpu", budget_bytes=10**9, protocols=("hinet",))
 
-    assert seen[0] == {
+    wanted = {
         "mode": "lut", "strength": 0.25, "device": "cpu", "budget_bytes": 10**9,
         "truth": None, "protocols": (),
     }  # fmt: skip
+    assert {name: seen[0][name] for name in wanted} == wanted
+    assert seen[0]["colour"].identity
 
 
 def test_a_disc_that_is_full_is_said_in_words(shots: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -370,7 +370,8 @@ def test_memory_is_flat_in_the_height():
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     low, high = map(int, done.stdout.split())
     assert high - low < 25, f"{low} MB at 2400 rows, {high} MB at 7200"

@@ -1,0 +1,1 @@
+"""How long harmonising takes on this machine, and beside what."""

@@ -1,0 +1,121 @@
+"""Sidecars: opened by an XML parser and by ExifTool."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from xml.etree import ElementTree
+
+import made_metadata as made
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hzcli.core.window import Size
+from hzcli.io.ladder import Ladder
+from hzcli.io.metadata import Edit
+from hzcli.io.sidecar import sidecar_text
+from hzcli.io.xmp import DC, Packet
+
+SIZE = Size(64, 48)
+EDIT = Edit("hz 1.0", {"model": "hinet"}, datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc))
+EXIF = "{http://ns.adobe.com/exif/1.0/}"
+
+
+def _beside(folder: Path, source: Path, kind: str, **known: object) -> tuple[Path | None, Ladder]:
+    path = folder / f"result.{kind}"
+    with Ladder("all", program=None) as ladder:
+        job = ladder.job(source, path, SIZE, EDIT, **known)  # type: ignore[arg-type]
+        made.result(path, kind, job.carried)
+        job.finish(path)
+        return job.settle(), ladder
+
+
+def test_what_exr_cannot_hold_stands_beside_it(tmp_path: Path) -> None:
+    """ElementTree's reading: exposure as it was, the place in XMP's form, one warning."""
+    path, ladder = _beside(tmp_path, made.photo(tmp_path / "photo.jpg"), "exr")
+
+    assert path == tmp_path / "result.xmp"
+    root = ElementTree.parse(path).getroot()
+    values = {element.tag: element.text for element in root.iter()}
+    assert values[EXIF + "ExposureTime"] == "10/2500"
+    assert values[EXIF + "DateTimeOriginal"] == "2024-05-06T07:08:09"
+    assert values[EXIF + "PixelXDimension"] == "48"
+    assert ladder.warning is not None and "exiftool" in ladder.warning
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "jxl", "tiff"])
+def test_containers_with_room_need_no_sidecar(tmp_path: Path, kind: str) -> None:
+    path, ladder = _beside(tmp_path, made.photo(tmp_path / "photo.jpg"), kind)
+
+    assert path is None
+    # Into TIFF the maker note was moved, which is worth a word.
+    assert (ladder.warning is not None) == (kind == "tiff")
+    assert [*tmp_path.glob("*.xmp")] == []
+
+
+def test_a_history_alone_makes_no_sidecar(tmp_path: Path) -> None:
+    made.result(tmp_path / "plain.png", "png")
+
+    assert _beside(tmp_path, tmp_path / "plain.png", "exr")[0] is None
+
+
+def test_somebody_elses_sidecar_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "result.xmp").write_text("mine")
+    source = made.photo(tmp_path / "photo.jpg")
+
+    assert _beside(tmp_path, source, "exr")[0] is None
+    assert (tmp_path / "result.xmp").read_text() == "mine"
+    assert _beside(tmp_path, source, "exr", overwrite=True)[0] is not None
+
+
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exiftool_reads_from_the_sidecar_what_it_read_from_the_source(
+    tmp_path: Path, order: str
+) -> None:
+    def told(path: Path) -> dict[str, object]:
+        done = subprocess.run(["exiftool", "-j", str(path)], capture_output=True, check=True)
+        return json.loads(done.stdout)[0]
+
+    source = made.photo(tmp_path / "photo.jpg", made.exif_block(order))
+    # Without XMP of its own, so that every value comes out of EXIF and IPTC.
+    path = tmp_path / "a.xmp"
+    path.write_text(sidecar_text(made.exif_block(order), None, made.IPTC), encoding="utf-8")
+
+    before, after = told(source), told(path)
+
+    names = ["Make", "Model", "LensModel", "ExposureTime", "FNumber", "ISO", "DateTimeOriginal"]
+    names += ["ExposureCompensation", "SerialNumber", "LensSerialNumber", "OwnerName", "City"]
+    names += ["GPSLatitude", "GPSLongitude", "LensInfo", "DateCreated", "ColorSpace"]
+    assert {name: after.get(name) for name in names} == {name: before[name] for name in names}
+    assert (after["FlashFired"], after["FlashMode"]) == (True, "Auto")
+    assert (after["Title"], after["Subject"]) == ("Title", ["Schlüssel", "second"])
+
+
+def test_the_sources_own_xmp_comes_first() -> None:
+    text = sidecar_text(made.exif_block(), made.XMP, made.IPTC)
+
+    packet = Packet(text.encode())
+    assert packet.get(DC, "subject") == "a"  # not the keywords of IPTC
+    assert packet.get("http://example.org/my/", "Custom") == "kept"
+    assert packet.get("http://ns.adobe.com/exif/1.0/", "FNumber") == "28/10"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_any_text_makes_xml_that_can_be_read(title: str, keyword: str) -> None:
+    packet = Packet()
+    packet.set(DC, "title", title)
+    packet.set_list(DC, "subject", "Bag", [keyword])
+
+    again = Packet(packet.tobytes())
+
+    # XML 1.0 section 2.2 leaves most control characters out; 2.11 makes line ends one.
+    allowed = "".join(c for c in title if ord(c) >= 32 or c in "\t\n\r")
+    allowed = allowed.replace("\ufffe", "").replace("\uffff", "")
+    read = again.get(DC, "title") or ""
+    assert read.replace("\r", "\n") == allowed.replace("\r\n", "\n").replace("\r", "\n")
