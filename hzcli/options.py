@@ -14,7 +14,7 @@ model     -m/--model --weights --background --mode --strength                 ru
 machine   --device                                                            run, train
           --memory                                                            run
 screen    -q/--quiet -v/--verbose --json                                      all
-training  RECIPE --data --resume --minutes --steps                            train
+training  RECIPE --data --resume --init --minutes --steps --fit --freeze      train
           --seed                                                              train, synth
 synthesis --split --count --shards                                            synth
 
@@ -289,6 +289,11 @@ Minutes = Annotated[
     float | None, typer.Option("--minutes", min=0, help="Stop after so many minutes.")
 ]
 Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Length of the whole schedule.")]
+Fit = Annotated[bool, typer.Option("--fit", help="Take the whole schedule within those minutes.")]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option("--freeze", metavar="PART", help="Leave this part as it is; may be repeated."),
+]
 Pack = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="A photo pack: tar shards and index.csv.")
 ]

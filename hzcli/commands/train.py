@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ def train(
     init: str | Path | None = None,
     minutes: float | None = None,
     steps: int | None = None,
+    fit: bool = False,
+    freeze: Sequence[str] = (),
     device: str = "auto",
     seed: int = 0,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -38,8 +40,10 @@ def train(
         data: photo packs, folders of photographs, or iHarmony4's folder.
         output: the run's folder (default: ./runs/RECIPE): checkpoint, curve, weights.
         resume: go on with the run in `output`.
-        init: weights to start from: an installed id or a file. They bring their own
-            configuration.
+        init: weights to start from: an installed id or a file. Those of the same model bring
+            their own configuration, others lend their encoder.
+        fit: take the recipe's whole schedule within `minutes`.
+        freeze: parts of the network, by name, that are not trained: an encoder that was lent.
         minutes: stop after this much time; a later call resumes.
         steps: length of the whole schedule instead of the recipe's; a resumed run keeps its own.
         device: as `hz run`'s.
@@ -57,8 +61,11 @@ def train(
 
     plan = recipes.get(recipe, steps=steps)
     start = None
+    if fit and minutes is None:
+        raise UsageError("--fit is for a time", "Say how long with --minutes.")
     if init is not None and not resume:
         plan, start = _from_weights(plan, init)
+    plan = replace(plan, frozen=tuple(freeze))
     folder = output or Path("runs") / recipe
     on_event(Event("info", text=f"device: {note}"))
 
@@ -70,8 +77,8 @@ def train(
             on_event(Event("info", text=", ".join(f"{k} {v}" for k, v in figures.items())))
 
     done = loop.train(
-        plan, data, folder, resume=resume, init=start, minutes=minutes, device=taken, seed=seed,
-        on_event=tell,
+        plan, data, folder, resume=resume, init=start, minutes=minutes, fit=fit, device=taken,
+        seed=seed, on_event=tell,
     )  # fmt: skip
     weights = export(folder)
     last = done["history"][-1] if done["history"] else {}
@@ -82,14 +89,15 @@ def train(
 
 
 def _from_weights(plan: Recipe, init: str | Path) -> tuple[Recipe, dict[str, Tensor]]:
-    """The recipe for the network that weights hold, and the weights."""
+    """The recipe, and the weights to start from.
+
+    Weights of the same model bring their configuration; of those of another model the encoder
+    is taken, where it fits.
+    """
     from hzcli import models
     from hzcli.train.recipes import config_class
 
     model = models.load(init)
-    if not isinstance(model.config, config_class(plan.model)):
-        raise UsageError(
-            f"{init} holds {model.card.model} weights, the recipe trains {plan.model}",
-            "Choose the recipe that fits the weights.",
-        )
-    return replace(plan, config=model.config, published=""), model.state_dict()
+    if isinstance(model.config, config_class(plan.model)):
+        plan = replace(plan, config=model.config, published="")
+    return plan, model.state_dict()

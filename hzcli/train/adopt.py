@@ -53,7 +53,14 @@ def _prefix(state: Mapping[str, Tensor]) -> str | None:
 
 
 def freeze(model: nn.Module, names: tuple[str, ...]) -> None:
-    """Keep the modules of these names as they are: no gradient, statistics as stored."""
-    for name, module in model.named_modules():
-        if name in names:
-            module.requires_grad_(False).eval()
+    """Keep the modules of these names as they are: no gradient, statistics as stored.
+
+    Raises:
+        UsageError: there is no module of such a name.
+    """
+    modules = dict(model.named_modules())
+    for name in names:
+        if name not in modules:
+            parts = ", ".join(part for part, _ in model.named_children())
+            raise UsageError(f"this model has no part {name!r}", f"Its parts are {parts}.")
+        modules[name].requires_grad_(False).eval()

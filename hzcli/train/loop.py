@@ -33,6 +33,8 @@ from hzcli.train.prefetch import Prefetch
 from hzcli.train.recipes import Recipe, build
 
 VALIDATION_SEED = 20_231
+LEAST_WARMUP = 20  # steps, however short a run is: Adam's averages are young
+VALIDATIONS = 10  # of a run that is fitted into a time
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
@@ -110,13 +112,18 @@ def train(
     minutes: float | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    fit: bool = False,
     validate_every: int = 500,
+    save_seconds: float = 60.0,
     on_event: Callable[[dict], None] = lambda event: None,
 ) -> dict:
     """Train until the recipe's steps or the minutes are over; returns the last figures.
 
-    A resumed run keeps the recipe it began with. `init` is a state dict to start from, this
-    model's or another's with the same encoder.
+    A resumed run keeps the recipe and the seed it began with. `init` is a state dict to start
+    from, this model's or another's with the same encoder. With `fit` the recipe's whole schedule
+    takes place within `minutes`: what it says of steps happens at the same share of the time, and
+    a resumed run goes on with what is left of it. If the process is killed, at most
+    `save_seconds` of work are lost.
 
     Raises:
         UsageError: `output` holds a run already and `resume` is false, or the reverse.
@@ -129,7 +136,7 @@ def train(
     if resume and place.exists():
         # The run goes on as it began, whatever the recipe of that name says by now.
         state = torch.load(place, map_location=device, weights_only=True)
-        recipe = Recipe.from_dict(state["recipe"])
+        recipe, seed = Recipe.from_dict(state["recipe"]), state["seed"]
     output.mkdir(parents=True, exist_ok=True)
     device = torch.device(device)
     torch.manual_seed(seed)
@@ -149,6 +156,9 @@ def train(
         if adversary:
             adversary.load_state_dict(state["adversary"])
         step, spent, history = state["step"], state["seconds"], state["history"]
+    budget = 60 * minutes if fit and minutes is not None else None
+    if state is not None:
+        budget = state.get("budget")
     mixture = Mixture.load(data, "train", recipe, device, seed)
     judge = Mixture.load(data, "val", recipe, device, VALIDATION_SEED)
     edge = recipe.last_edge
@@ -158,13 +168,22 @@ def train(
     stop = []
     previous = signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
 
+    def seconds() -> float:
+        return spent + time.monotonic() - started
+
+    def position(at: int) -> int:
+        """Where in the recipe's schedule a step is."""
+        if budget is None:
+            return at
+        return min(recipe.steps - 1, int(recipe.steps * seconds() / budget))
+
     def checkpoint() -> None:
         save(place, {
             "model": model.state_dict(), "ema": ema.state_dict(),
             "optimizer": optimizer.state_dict(), "step": step, "seed": seed,
-            "seconds": spent + time.monotonic() - started, "history": history,
+            "seconds": seconds(), "history": history,
             "recipe": recipe.as_dict(), "data": mixture.sources, "device": str(device),
-            "adversary": adversary.state_dict() if adversary else None,
+            "adversary": adversary.state_dict() if adversary else None, "budget": budget,
         })  # fmt: skip
         with beside(output / "history.csv") as part, part.open("w", newline="") as f:
             columns = dict.fromkeys(name for row in history for name in row) or ["step"]
@@ -180,27 +199,55 @@ def train(
 
     ahead = itertools.count(step)
 
-    def make() -> Batch:
+    def make() -> tuple[Batch, Stage]:
         at = next(ahead)
-        stage = stage_at(at)
-        return mixture.batch(recipe.batch, max(stage.edge, stage.picture), at)
+        stage = stage_at(position(at))
+        return mixture.batch(recipe.batch, max(stage.edge, stage.picture), at), stage
 
     batches_ahead = Prefetch(make)
     objective = OBJECTIVES[recipe.objective]
     # Half the memory traffic where the hardware multiplies bf16; sums and colours stay float32.
     half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
+    saved = since
+
+    def judge_now() -> None:
+        nonlocal running, waiting, counted, since, saved
+        elapsed = time.monotonic() - since
+        figures = validate(ema, batches, edge)
+        row = {
+            "step": step, "minutes": round(seconds() / 60, 2),
+            "loss": running / max(1, counted), **figures,
+            "pictures_per_s": recipe.batch * counted / elapsed,
+            "waiting": waiting / elapsed,
+        }  # fmt: skip
+        history.append(row)
+        on_event({"event": "validated", **row})
+        checkpoint()
+        running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
+        saved = since
+
+    def due() -> bool:
+        if budget is None:
+            return step % validate_every == 0
+        last = 60 * history[-1]["minutes"] if history else 0.0
+        return seconds() - last >= budget / VALIDATIONS
+
     try:
         while step < recipe.steps and not stop:
             if minutes is not None and time.monotonic() - started > minutes * 60:
                 break
+            if budget is not None and seconds() > budget:
+                break
             for group in optimizer.param_groups:
-                group["lr"] = rate_at(step, recipe)
+                group["lr"] = rate_at(position(step), recipe)
+                if budget is not None:
+                    group["lr"] *= min(1.0, (step + 1) / LEAST_WARMUP)
             begun = time.monotonic()
-            batch = batches_ahead.next()
+            batch, stage = batches_ahead.next()
             waiting += time.monotonic() - begun
             with half:
-                loss = objective(model, batch, stage_at(step))
+                loss = objective(model, batch, stage)
             total = loss.total
             if adversary and loss.fake is not None:
                 total = total + adversary.fooled(loss.fake)
@@ -224,19 +271,14 @@ def train(
                         a.copy_(b)
             running += float(total.detach())
             counted += 1
-            if step % validate_every == 0 or step == recipe.steps:
-                elapsed = time.monotonic() - since
-                figures = validate(ema, batches, edge)
-                row = {
-                    "step": step, "minutes": round((spent + time.monotonic() - started) / 60, 2),
-                    "loss": running / counted, **figures,
-                    "pictures_per_s": recipe.batch * counted / elapsed,
-                    "waiting": waiting / elapsed,
-                }  # fmt: skip
-                history.append(row)
-                on_event({"event": "validated", **row})
+            if due() and step < recipe.steps:
+                judge_now()
+            elif time.monotonic() - saved > save_seconds:
                 checkpoint()
-                running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
+                saved = time.monotonic()
+        # A run that is told to stop makes room at once; one that is over says how good it is.
+        if counted and not stop:
+            judge_now()
     finally:
         batches_ahead.close()
         signal.signal(signal.SIGTERM, previous)

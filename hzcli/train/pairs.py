@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from hzcli.train.recipes import Recipe
 
 
+LEAST_JUDGED = 64  # composites to validate on, at least
+
+
 @dataclass
 class Pairs:
     """Given composites as squares on one device.
@@ -102,6 +105,8 @@ class Mixture:
         """Composites to validate on: one of every photograph, and every given one."""
         photos = self.composer.photos
         order = (photos.first.diff() > 0).nonzero().squeeze(1)
+        # Ten photographs held back say little: several composites are made of each.
+        order = order.repeat(-(-LEAST_JUDGED // max(1, len(order))))
         batches = []
         if self.given < 1:
             batches = [self.composer.compose(part, edge) for part in order.split(size)]

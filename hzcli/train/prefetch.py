@@ -5,30 +5,31 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 
-from hzcli.train.compose import Batch
+T = TypeVar("T")
 
 
-class Prefetch:
+class Prefetch(Generic[T]):
     """Makes the next batches in a thread of its own while the network works on this one.
 
     On a GPU the composer's kernels queue behind the network's anyway, and the thread only
     hides the launches.
     """
 
-    def __init__(self, make: Callable[[], Batch], depth: int = 2) -> None:
-        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(depth)
+    def __init__(self, make: Callable[[], T], depth: int = 2) -> None:
+        self._queue: queue.Queue[T | BaseException] = queue.Queue(depth)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(make,), daemon=True)
         self._thread.start()
 
-    def _work(self, make: Callable[[], Batch]) -> None:
+    def _work(self, make: Callable[[], T]) -> None:
         with torch.no_grad():
             while not self._stop.is_set():
                 try:
-                    item: Batch | BaseException = make()
+                    item: T | BaseException = make()
                 except BaseException as error:  # handed on to the caller of `next`
                     item = error
                 while not self._stop.is_set():
@@ -38,7 +39,7 @@ class Prefetch:
                     except queue.Full:
                         continue
 
-    def next(self) -> Batch:
+    def next(self) -> T:
         item = self._queue.get()
         if isinstance(item, BaseException):
             raise item

@@ -46,7 +46,7 @@ FLAGS = {
     "models verify": {"--quiet", "--verbose", "--json"},
     "train": {
         "--data", "--output", "--resume", "--init", "--minutes", "--steps", "--device", "--seed",
-        "--quiet", "--verbose", "--json",
+        "--fit", "--freeze", "--quiet", "--verbose", "--json",
     },
 }  # fmt: skip
 

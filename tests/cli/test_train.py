@@ -37,7 +37,7 @@ def test_all_that_is_given_arrives(hz: Hz) -> None:
     said = hz(
         "train", "hinet", "--data", "a", "--data", "b", "-o", "out", "--resume", "--init", "x",
         "--minutes", "2.5",
-        "--steps", "9", "--device", "cpu", "--seed", "3",
+        "--steps", "9", "--device", "cpu", "--seed", "3", "--fit", "--freeze", "encoder",
     )  # fmt: skip
 
     assert said.exit_code == 0
@@ -45,7 +45,7 @@ def test_all_that_is_given_arrives(hz: Hz) -> None:
     assert call == {
         "recipe": "hinet", "data": [Path("a"), Path("b")], "output": Path("out"),
         "resume": True, "init": "x", "minutes": 2.5, "steps": 9,
-        "device": "cpu", "seed": 3,
+        "device": "cpu", "seed": 3, "fit": True, "freeze": ["encoder"],
     }  # fmt: skip
 
 

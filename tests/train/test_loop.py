@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,6 +112,27 @@ def test_a_run_resumes_where_it_stopped(pack: Path, tmp_path: Path):
     again = loop.train(recipe, [pack], tmp_path / "run", resume=True, validate_every=3)
     assert again["history"] == done["history"]
     assert (tmp_path / "run" / "history.csv").read_text().count("\n") == 3
+
+
+def test_a_schedule_fits_into_a_time(pack: Path, tmp_path: Path, monkeypatch):
+    """However few steps there is time for, the rate has fallen at the end, and figures are told."""
+    seconds = itertools.count()  # a second passes at every look at the clock
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    recipe = _recipe(10_000)
+    done = loop.train(recipe, [pack], tmp_path / "run", minutes=1, fit=True)
+    assert 0 < done["step"] < 10_000
+    assert done["history"][-1]["step"] == done["step"]
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert state["optimizer"]["param_groups"][0]["lr"] < 0.5 * recipe.rate
+    again = loop.train(recipe, [pack], tmp_path / "run", resume=True)
+    assert again["step"] == done["step"], "the time is over"
+
+
+def test_a_kill_costs_no_more_than_was_said(pack: Path, tmp_path: Path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(loop, "save", lambda path, state: saved.append(state["step"]))
+    loop.train(_recipe(4), [pack], tmp_path, save_seconds=0.0, validate_every=100)
+    assert saved[:3] == [1, 2, 3]
 
 
 def test_sigterm_saves_and_stops(pack: Path, tmp_path: Path):
