@@ -145,7 +145,8 @@ class WeightsCard:
     file: name of the safetensors file in the card's folder. bytes: its size.
     thumbnail: edge of the square thumbnail that the network was trained on, in pixels.
     data_terms: under which terms the training pictures may be used.
-    figures: measured quality, name to number.
+    figures: measured quality, name to number. traits: what kind of answer they give, see
+        `hzcli.auto`.
     source: the file that imported weights come from, name and sha256.
     readings: which reading of the paper they want, where tensor shapes cannot tell.
     code_licence: of the authors' code, for imported weights.
@@ -168,6 +169,7 @@ class WeightsCard:
     minutes: float = 0.0
     hardware: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
+    traits: dict[str, str] = field(default_factory=dict)
     created: str = ""
     source: dict[str, str] = field(default_factory=dict)
     readings: dict[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from hzcli import checkpoints
+from hzcli.evaluation.traits import traits_of
 from hzcli.io.atomic import write_text
 from hzcli.models import readings_of
 from hzcli.train.recipes import Recipe, build
@@ -73,6 +74,7 @@ def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
         "steps": state["step"],
         "minutes": round(state["seconds"] / 60, 1),
         "hardware": state.get("device", ""),
+        "traits": traits_of(model.eval()),
         "figures": {"val_thumbnail": {k: round(v, 4) for k, v in last.items()}},
         "created": time.strftime("%Y-%m-%d"),
     }
