@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from hzcli import file_options as f
 from hzcli import look_options as lo
 from hzcli import options as o
 from hzcli import ui
@@ -49,6 +50,7 @@ def export_lut(
     format: lo.Format = None,
     size: lo.NodeCount = None,
     space: lo.SpaceOption = lo.SpaceName.srgb,
+    assume_profile: f.AssumeProfile = None,
     clamp: lo.Clamp = None,
     merge: lo.Merge = False,
     max_residual: lo.MaxResidual = None,
@@ -96,6 +98,7 @@ def export_lut(
             device=device,
             budget_bytes=o.memory_bytes(memory),
             background=background,
+            assume=assume_profile,
             overwrite=overwrite,
             traces=verbose,
         )
@@ -119,6 +122,8 @@ def apply_lut(
     everywhere: lo.Everywhere = False,
     interpolation: lo.Interpolation = lo.Between.tetrahedral,
     strength: lo.ApplyStrength = 1.0,
+    space: lo.LookSpace = lo.SpaceName.srgb,
+    assume_profile: f.AssumeProfile = None,
     memory: o.Memory = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -145,6 +150,8 @@ def apply_lut(
                 everywhere=everywhere,
                 interpolation=interpolation.value,
                 strength=strength,
+                space=space.value,
+                assume=assume_profile,
                 overwrite=overwrite,
                 budget_bytes=o.memory_bytes(memory),
                 traces=verbose,
@@ -164,6 +171,7 @@ def curves(
     model: lo.OneModel = None,
     weights: o.Weights = None,
     background: o.Background = None,
+    assume_profile: f.AssumeProfile = None,
     device: o.Device = "auto",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -186,6 +194,7 @@ def curves(
                 model=weights or model,
                 outputs=output or [],
                 background=background,
+                assume=assume_profile,
                 device=device,
                 overwrite=overwrite,
                 on_event=screen.on_event,

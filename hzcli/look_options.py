@@ -92,6 +92,10 @@ NodeCount = Annotated[
         help="Nodes a side, 33 if nobody says; entries of a cube1d.",
     ),
 ]
+LookSpace = Annotated[
+    SpaceName,
+    _option(LOOK, "--space", metavar="NAME", help="The colour space that the look is meant for."),
+]
 SpaceOption = Annotated[
     SpaceName,
     _option(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hzcli import __version__
 from hzcli.engine import pairing
-from hzcli.engine.batch import HELD_BYTES, check_size, failed, kept
+from hzcli.engine.batch import failed, kept
+from hzcli.engine.delivery import HELD_BYTES, FileSettings, opened
 from hzcli.engine.hosts import SPACES
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules
@@ -70,8 +71,7 @@ def apply_lut(
     if space not in SPACES:
         raise UsageError(f"--space {space} is not known", f"There are {', '.join(SPACES)}.")
     rules = replace(rules, output=output)
-    masks = (rules.mask_suffix, rules.mask_dir, rules.mask_file, rules.mask_from, rules.layout)
-    everywhere = everywhere or not any(masks)
+    everywhere = everywhere or not rules.asks
     jobs = _everywhere(inputs, rules) if everywhere else pairing.find(inputs, rules)
 
     from hzcli.engine.apply_look import prepare
@@ -129,10 +129,12 @@ def apply_lut(
 def _everywhere(inputs: Sequence[Path], rules: PairingRules) -> list[Job]:
     """Jobs without masks; what the rules call masks and truths is left out."""
     # With alpha as a last resort no picture lacks a mask, so none fails for want of one.
-    bare = replace(rules, mask_file=None, layout=None, mask_from="alpha")
+    bare = replace(rules, mask_file=None, mask_files=(), layout=None, mask_from="alpha")
     jobs = pairing.find(inputs, bare)
     return [
-        replace(job, mask=None, error=None if isinstance(job.error, MaskError) else job.error)
+        replace(
+            job, mask=None, masks=(), error=None if isinstance(job.error, MaskError) else job.error
+        )
         for job in jobs
     ]
 
@@ -147,47 +149,58 @@ def _apply(
     spaces: tuple[str, str | None],
 ) -> Outcome:
     from hzcli.engine.apply_look import apply_look
-    from hzcli.io.picture import open_mask, open_picture
-    from hzcli.io.tiff import TiffWriter
+    from hzcli.io.masks import union
+    from hzcli.io.picture import open_picture
+    from hzcli.io.writers import open_writer
+    from hzcli.io.writers.choices import OutputOptions, resolve
 
     if job.error is not None:
         raise job.error
     start = time.perf_counter()
-    held = None if budget_bytes is None else min(HELD_BYTES, budget_bytes // 4)
+    space, assume = spaces
     with contextlib.ExitStack() as files:
-        reader = files.enter_context(open_picture(job.composite, budget_bytes=held))
-        prepared, warnings = _suited(prepared, reader, *spaces)
         mask: Any = None
-        if not everywhere:
-            assert job.mask is not None, "a job without an error has a mask"
-            source = job.mask_source
-            mask = files.enter_context(open_mask(job.mask, source=source, budget_bytes=held))
-            check_size(mask, reader, "mask", MaskError)
+        notes: tuple[str, ...] = job.warnings
+        if everywhere:
+            held = None if budget_bytes is None else min(HELD_BYTES, budget_bytes // 4)
+            reader = files.enter_context(open_picture(job.composite, budget_bytes=held))
+            resolved = resolve(OutputOptions(), reader.header)
+            notes += reader.header.notes
+        else:
+            found = files.enter_context(
+                opened(job, FileSettings(assume_profile=assume), budget_bytes)
+            )
+            reader, resolved, mask = found.reader, found.resolved, union(found.masks)
+            notes += found.warnings
+        icc, prepared, warnings = _suited(prepared, reader, space, assume)
         writer = files.enter_context(
-            TiffWriter(
+            open_writer(
                 target,
                 reader.size,
-                reader.meta,
+                resolved,
+                meta=reader.meta,
+                alpha=reader.has_alpha,
                 overwrite=overwrite,
                 software=f"hz {__version__}",
+                presumed=icc,
             )
         )
         outcome = apply_look(reader, mask, prepared, writer, budget_bytes=budget_bytes)
     return replace(
         outcome,
         input=str(job.composite),
-        mask=None if everywhere else str(job.mask),
+        mask=None if everywhere else ", ".join(str(path) for path in job.masks),
         output=str(target),
         # The engine's own total ends before the file is finished.
         seconds={**outcome.seconds, "total": time.perf_counter() - start},
-        warnings=(*job.warnings, *warnings),
+        warnings=tuple(dict.fromkeys((*notes, *warnings, *writer.notes))),
     )
 
 
 def _suited(
     prepared: Prepared, reader: Any, space: str, assume: str | None
-) -> tuple[Prepared, tuple[str, ...]]:
-    """A look for one space, made one for the picture's; and what the user should be told."""
+) -> tuple[bytes, Prepared, tuple[str, ...]]:
+    """The picture's profile; a look for `space`, made one for that; what users should be told."""
     from hzcli.io import profiles
 
     if reader.depth == 32:
@@ -200,7 +213,7 @@ def _suited(
     facts = profiles.describe(icc)
     same = facts.is_srgb if space == "srgb" else icc == profiles.profile(space)
     if same or facts.kind != "rgb":
-        return prepared, warnings
+        return icc, prepared, warnings
     # Only here: it takes torch, whose import costs more than a look.
     from hzcli.engine.colour import Colour
     from hzcli.engine.look_colour import ConvertedLook
@@ -208,4 +221,4 @@ def _suited(
 
     look = ConvertedLook(prepared.recolouring, Colour(icc), KNOWN[space])
     name = f"{prepared.name}, {facts.name} to {KNOWN[space].title} and back"
-    return replace(prepared, recolouring=look, name=name), warnings
+    return icc, replace(prepared, recolouring=look, name=name), warnings

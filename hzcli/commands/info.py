@@ -17,7 +17,7 @@ from hzcli.engine import naming, pairing
 from hzcli.engine import plan as planning
 from hzcli.engine.batch import OnEvent, failed
 from hzcli.engine.pairing import Job, PairingRules
-from hzcli.engine.walk import is_picture
+from hzcli.engine.walk import is_picture, passed_over
 from hzcli.errors import HzError, MaskError, ModelError
 from hzcli.io.masks import MaskOptions
 from hzcli.report import Event, Result
@@ -100,7 +100,8 @@ def info(
     Raises:
         UsageError: the rules contradict each other, or nothing is there.
     """
-    from hzcli.io.writers import OutputOptions, check_options, expected_suffix
+    from hzcli.io.writers import OutputOptions, check_options
+    from hzcli.io.writers.choices import suffix_for
 
     asked = asked or Asked()
     asked = replace(asked, format=asked.format or OutputOptions())
@@ -109,11 +110,13 @@ def info(
     jobs = naming.named(
         jobs,
         asked.template,
-        suffix=lambda path: expected_suffix(asked.format, path),
+        suffix=lambda path: suffix_for(asked.format, path),
         model=Path(asked.model).stem,
         mode=asked.mode,
         size=_size,
     )
+    if said := passed_over(inputs, (asked.folder, rules.mask_dir)):
+        on_event(Event("warning", text=said))
     rows = []
     on_event(Event("begin", count=len(jobs)))
     for job in jobs:
@@ -206,7 +209,7 @@ def _run(seen: Seen, job: Job, header: Any, asked: Asked) -> Seen:
 
     check_pixels(header, asked.max_pixels)
     resolved = resolve(asked.format, header)
-    target = asked.folder / job.output.with_suffix(resolved.suffix)
+    target = asked.folder / job.output
     # The network is not there: what it takes is added, and its halo left out.
     reach: Any = SimpleNamespace(halo=0, align=1, bytes_per_pixel=64)
     box = (0, header.size.height, 0, header.size.width)

@@ -14,8 +14,9 @@ from hzcli.engine.batch import OnEvent, Settings, check, failed, kept, run_batch
 from hzcli.engine.naming import Template
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules
+from hzcli.engine.walk import passed_over
 from hzcli.errors import HzError, ModelError, UsageError
-from hzcli.io.writers.choices import expected_suffix
+from hzcli.io.writers.choices import suffix_for
 from hzcli.report import Event, Result
 
 __all__ = ["Compared", "Fate", "run"]
@@ -93,6 +94,8 @@ def run(
     if settings.background is not None and not settings.background.is_file():
         raise UsageError(f"--background {settings.background} is not a file", "Check its spelling.")
     paired = pairing.find(inputs, replace(rules, output=settings.output), named=False)
+    if said := passed_over(inputs, (settings.output, rules.mask_dir, rules.truth_dir)):
+        on_event(Event("warning", text=said))
     places = [_into(settings, each) if several else settings for each in named] or [settings]
     work = [
         (place, _called(paired, template, place, each))
@@ -140,7 +143,7 @@ def _called(
 
     out = place.files.out
     found = naming.named(
-        jobs, template, suffix=lambda path: expected_suffix(out, path), model=_id(model),
+        jobs, template, suffix=lambda path: suffix_for(out, path), model=_id(model),
         mode=place.mode, size=size,
     )  # fmt: skip
     naming.check(found, place.output, place.files.also)
@@ -272,7 +275,7 @@ def _fate(job: Job, settings: Settings) -> Fate:
     target = settings.output / job.output
     try:
         if job.error is None and target.exists() and not settings.overwrite:
-            outcome = kept(job, target)
+            outcome = kept(job, target, also=settings.files.also)
         else:
             outcome = replace(check(job, settings.files), output=str(target))
     except (HzError, OSError) as error:

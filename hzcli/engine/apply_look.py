@@ -39,6 +39,8 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
+    """Where it has it: `wants_alpha`; then `write` is given that too, (h, W) uint16."""
+
     def write(self, rows: np.ndarray) -> None: ...
 
 
@@ -201,14 +203,17 @@ def apply_look(
     with clock("total"):
         chosen = plan(size, None, _Reach(), budget_bytes)  # type: ignore[arg-type]
         step = COUNTED_ROWS if size.pixels > COUNTED_PIXELS else 1
+        with_alpha = getattr(writer, "wants_alpha", False)
 
-        def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        def read(window: Window) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
             with clock("read"):
-                return reader.read(window), mask_reader.read(window) if mask_reader else None
+                alpha = reader.read_alpha(window) if with_alpha else None  # type: ignore[attr-defined]
+                mask = mask_reader.read(window) if mask_reader else None
+                return reader.read(window), mask, alpha
 
-        def write(rows: np.ndarray) -> None:
+        def write(rows: tuple[np.ndarray, ...]) -> None:
             with clock("write"):
-                writer.write(rows)
+                writer.write(*rows)
 
         # Two bands of output: one is filled while the other is written.
         shape = (min(chosen.band_rows, size.height), size.width, 3)
@@ -218,18 +223,20 @@ def apply_look(
             behind(write) as send,
             ahead(read, bands(size, chosen.band_rows)) as read_bands,
         ):
-            for index, (codes, mask) in enumerate(read_bands):
+            for index, (codes, mask, alpha) in enumerate(read_bands):
                 rows = spare[index % 2][: len(codes)]
                 with clock("apply"):
-                    if codes.dtype == np.uint8:
-                        np.multiply(codes, np.uint16(257), out=rows, dtype=np.uint16)
-                    else:
-                        np.copyto(rows, codes)
+                    _widen(codes, rows)
                     if prepared.weight > 0:
                         recolour(rows, mask, prepared, pool, change, step)
                     if mask is not None:
                         covered += float(mask.sum(dtype=np.uint64)) / np.iinfo(mask.dtype).max
-                send(rows)
+                if alpha is None:
+                    send((rows,))
+                else:
+                    wide = np.empty(alpha.shape, np.uint16)
+                    _widen(alpha, wide)
+                    send((rows, wide))
     if mask_reader is not None and covered == 0:
         raise MaskError(
             "the mask is empty: it is 0 everywhere",
@@ -249,6 +256,14 @@ def apply_look(
         change_p99=p99,
         plan=f"{chosen.reason}; {prepared.name}",
     )
+
+
+def _widen(codes: np.ndarray, out: np.ndarray) -> None:
+    """Codes of 8 or 16 bits as those of 16."""
+    if codes.dtype == np.uint8:
+        np.multiply(codes, np.uint16(257), out=out, dtype=np.uint16)
+    else:
+        np.copyto(out, codes)
 
 
 def _figures(change: np.ndarray) -> tuple[float, float]:

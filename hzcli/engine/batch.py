@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hzcli import __version__, report
 from hzcli.engine.delivery import FileSettings, deliver, opened
+from hzcli.engine.naming import beside
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job
 from hzcli.errors import HzError
@@ -187,7 +188,7 @@ def _one(
     target = settings.output / job.output
     try:
         if job.error is None and target.exists() and not settings.overwrite:
-            return kept(job, target, earlier)
+            return kept(job, target, earlier, settings.files.also)
         return deliver(job, target, predictor, settings, ladder)
     except Exception as error:  # the one broad catch: a bad picture must not end the others
         if settings.traces and not isinstance(error, HzError):
@@ -197,15 +198,26 @@ def _one(
         _remove_empty(target.parent, settings.output)
 
 
-def kept(job: Job, target: Path, earlier: dict[str, dict[str, Any]] | None = None) -> Outcome:
-    """The outcome of a job whose result exists, with the figures of the run that made it."""
+def kept(
+    job: Job,
+    target: Path,
+    earlier: dict[str, dict[str, Any]] | None = None,
+    also: Sequence[str] = (),
+) -> Outcome:
+    """The outcome of a job whose result exists, with the figures of the run that made it.
+
+    What is missing of the companions `also` is said: they are made with a result only.
+    """
     outcome = replace(_blank(job), status="kept", output=str(target))
+    missing = [path.name for path in (beside(target, kind) for kind in also) if not path.exists()]
+    gaps = (f"kept, but not there: {', '.join(missing)} (-f makes all anew)",) if missing else ()
     row = (earlier or {}).get(job.output.as_posix(), {})
     names = {entry.name for entry in fields(Outcome)} - {"input", "mask", "output", "status"}
     known = {name: row[name] for name in names & row.keys() if row[name] is not None}
     if "warnings" in known:
         known["warnings"] = tuple(known["warnings"])
-    return replace(outcome, **known)
+    outcome = replace(outcome, **known)
+    return replace(outcome, warnings=tuple(dict.fromkeys((*outcome.warnings, *gaps))))
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

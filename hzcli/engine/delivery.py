@@ -156,13 +156,15 @@ def deliver(job: Job, target: Path, predictor: Any, settings: Any, ladder: Ladde
     with contextlib.ExitStack() as held:
         found = held.enter_context(opened(job, files, budget))
         reader = found.reader
-        icc, _, warning = profiles.presume(reader.header, reader.meta, files.assume_profile)
+        icc, why, warning = profiles.presume(reader.header, reader.meta, files.assume_profile)
         wanted = None if files.output_profile is None else profiles.load(files.output_profile)
         colour = Colour(icc, wanted, files.intent)
         # What nobody had tagged stays so, unless the numbers now mean something else.
         meta = reader.meta
         tagged = meta.icc is not None and icc == meta.icc
-        if wanted is not None or files.assume_profile is not None:
+        # Untagged float is linear by convention; codes of the same numbers are taken as sRGB.
+        narrowed = why == "untagged float" and found.resolved.depth != 32
+        if wanted is not None or files.assume_profile is not None or narrowed:
             meta = replace(meta, icc=colour.icc)
         elif not tagged:
             meta = replace(meta, icc=None)

@@ -96,9 +96,7 @@ def predicted(
     if reference is not None:
         reference_colour = needed(reference_colour, reference)
     with torch.inference_mode():
-        survey = thumbnail.look(
-            reader, mask_reader, predictor, reference, colour, reference_colour
-        )
+        survey = thumbnail.look(reader, mask_reader, predictor, reference, colour, reference_colour)
         warnings = stream.check_mask(survey, reader.size)
         return predictor.curves(stream.on_device(survey.thumbnail, device)), warnings
 

@@ -69,10 +69,11 @@ class AlsoWriter:
         meta: profile and resolution of the result. channels: "rgb" | "grey", of the picture.
         depth: of the result's rows, as `RowWriter.depth`: 32 has float delta and layer.
         compression, bigtiff, tile: as of `TiffWriter`.
-        overwrite: replace files that are there.
+        overwrite: replace files that are there. Companions are replaced in any case, for they
+            are finished before their result: without it, they are of a run that was cut off.
 
     Raises:
-        PictureError: a file exists, or cannot be written.
+        PictureError: a file of another kind exists, or cannot be written.
     """
 
     def __init__(
@@ -100,7 +101,6 @@ class AlsoWriter:
             "compression": compression,
             "bigtiff": bigtiff,
             "tile": tile,
-            "overwrite": overwrite,
             "software": software,
         }
         stored = stored_colours(meta, channels, "tiff")
@@ -118,8 +118,9 @@ class AlsoWriter:
                 of, options = shapes[kind]
                 text = _DESCRIPTIONS["delta32" if kind == "delta" and self._float else kind]
                 path = beside(target, kind)
+                replaces = overwrite or _is_companion(path, kind)
                 self._writers[kind] = TiffWriter(
-                    path, size, of, description=text, **options, **common
+                    path, size, of, description=text, overwrite=replaces, **options, **common
                 )
         except BaseException:
             self.abort()
@@ -191,6 +192,17 @@ class AlsoWriter:
             self.close()
         else:
             self.abort()
+
+
+def _is_companion(path: Path, kind: str) -> bool:
+    """Whether a file is one that this wrote."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            return file.pages.first.description.startswith(f"hz {kind}: ")
+    except (OSError, ValueError, tifffile.TiffFileError):
+        return False
 
 
 # What `stream.harmonise` calls with each band, in order: (source, mask or None, result).

@@ -7,7 +7,8 @@
     {model}    hinet          {mode}   region
     {width}    6000           {height} 4000           {size} 6000x4000, in pixels
 
-A template without a slash names the file, which keeps the sub-folder that it had below its
+A template that ends in no suffix of the result's format is given it. One without a slash names
+the file, which keeps the sub-folder that it had below its
 input; one with a slash names the whole path below the output folder.
 """
 
@@ -24,6 +25,7 @@ from hzcli.core.window import Size
 from hzcli.engine.pairing import Job
 from hzcli.engine.walk import fold, real
 from hzcli.errors import UsageError
+from hzcli.io.writers.choices import spellings
 
 _NUMBERS = frozenset({"index", "width", "height"})
 FIELDS = ("stem", "suffix", "parent", "index", "model", "mode", "size", "width", "height")
@@ -65,11 +67,15 @@ class Template:
             literal + ("" if field is None else _formatted(values[field], field, spec))
             for literal, field, spec in self.parts
         )
-        names = [_allowed(name) for name in text.split("/")]
-        if not names[-1] or names[-1] == values.get("suffix"):
+        ending = str(values.get("suffix", ""))
+        *folders, last = text.split("/")
+        if not last or last == ending:
             raise UsageError(
                 f'--name "{self.pattern}" leaves no name for {relative}', f"{_EXAMPLE}."
             )
+        if ending and not last.lower().endswith(spellings(ending)):
+            last += ending
+        names = [_allowed(name) for name in (*folders, last)]
         folder = relative.parent if len(names) == 1 else Path()
         return folder / Path(*names)
 
@@ -122,7 +128,7 @@ def named(
     Args:
         jobs: from `pairing.find`, whose `output` is the picture's place below its input.
         template: from `parse`; None keeps name and place, and changes the suffix.
-        suffix: of the result for a picture's path, as `writers.expected_suffix`.
+        suffix: of the result for a picture's path, as `writers.choices.suffix_for`.
         model, mode: what fields of these names become.
         size: a picture's size from its head, asked only if the template needs it; None for a
             picture that cannot be read, whose result then has the size 0 in its name.
@@ -155,8 +161,14 @@ def named(
 
 
 def beside(target: Path, kind: str) -> Path:
-    """Where a companion of a result goes: X_mask.tif for X.png and "mask"."""
-    return target.with_name(f"{target.stem}_{kind}.tif")
+    """Where a companion of a result goes: X_mask.tif for X.png and "mask".
+
+    The stem is cut where the name would be too long for a disc.
+    """
+    stem, end = target.stem, f"_{kind}.tif"
+    while len(os.fsencode(stem)) > 255 - len(end):
+        stem = stem[:-1]
+    return target.with_name(stem + end)
 
 
 def check(

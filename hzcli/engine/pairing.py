@@ -23,6 +23,7 @@ from hzcli.engine.walk import (
     is_picture,
     is_raw,
     natural_key,
+    raws,
     real,
     walk,
 )
@@ -113,13 +114,7 @@ def _nothing_found(inputs: Sequence[Path], rules: PairingRules) -> UsageError:
             f"{where} holds only masks and truths ({others} of them) and no picture to harmonise",
             "Check the suffixes: a file whose name ends in one is never harmonised itself.",
         )
-    raw = sum(
-        is_raw(Path(name))
-        for path in inputs
-        if path.is_dir()
-        for _, names in walk(path)
-        for name in names
-    )
+    raw = raws(inputs)
     if raw:
         files = "file" if raw == 1 else "files"
         return UsageError(f"no picture in {where}, but {raw} RAW {files}", RAW_HINT)

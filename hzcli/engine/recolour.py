@@ -13,6 +13,7 @@ from torch import Tensor
 from hzcli.core.mask import bounding_box
 from hzcli.core.transform import Reach, Transform
 from hzcli.core.window import Size, Window
+from hzcli.engine import coded
 from hzcli.engine.plan import Box, cuts
 from hzcli.engine.thumbnail import Reader
 from hzcli.errors import ModelError
@@ -26,6 +27,12 @@ BINS = 255 * 16
 LUMA = (0.2126, 0.7152, 0.0722)
 # Pixels that are given another profile at once.
 CONVERTED_AT_ONCE = 1 << 18
+# Pixels that are blended at once, so that a core's cache holds all steps.
+BLENDED_AT_ONCE = 1 << 15
+# Where the mask holds more pixels than this, one row in some tells how much changed ..
+COUNTED = 1 << 20
+COUNTED_ROWS = 16  # .. in so many at most, and ..
+LEAST_ROWS = 64  # .. of at least so many rows.
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,11 @@ def deliver(codes: np.ndarray, out: np.ndarray, colour: Colour | None, grey: boo
         widen(part, out[top : top + step])
 
 
+def rows_counted(box: Box, inside: int) -> int:
+    """One row in how many tells how much changed: 1 unless the mask is large."""
+    return max(1, min(COUNTED_ROWS, inside // COUNTED, (box[1] - box[0]) // LEAST_ROWS))
+
+
 class Recolour:
     """Applies a Transform inside the mask. Holds buffers that each tile uses again.
 
@@ -130,6 +142,7 @@ class Recolour:
         extended: whether numbers may lie beyond [0, 1]: the Transform is shown them cut off, and
             its change is added to what they are.
         grey: whether the picture's channels are equal, and stay so.
+        counted: one row of the picture in so many is looked at for `change`.
     """
 
     def __init__(
@@ -142,6 +155,7 @@ class Recolour:
         colour: Colour | None = None,
         extended: bool = False,
         grey: bool = False,
+        counted: int = 1,
     ) -> None:
         self._transform = transform
         self._reach = transform.reach
@@ -151,9 +165,14 @@ class Recolour:
         self._colour = colour
         self._extended = extended or colour is not None
         self._grey = grey
+        self._counted = counted
+        # From code to code, where nothing stands between the codes and the Transform.
+        direct = device.type == "cpu" and not self._extended and not grey
+        self._coded = coded.prepared(transform, strength) if direct else None
         self._buffers: dict[str, np.ndarray] = {}
         self._histogram = np.zeros(BINS + 1, np.int64)
         self._total = 0.0
+        self._looked_at = 0  # pixels with mask > 0, in the rows that are counted
 
     def band(self, band: Band, rows: np.ndarray, tile_columns: int) -> None:
         """Recolour `rows` (h, W, 3), which hold the source, where the mask is above 0."""
@@ -163,6 +182,11 @@ class Recolour:
         if box is None:
             return
         top, bottom, left, right = box
+        self._looked_at += int(np.count_nonzero(mask[self._rows(band.window.top)]))
+        if self._coded is not None and rows.dtype == np.uint16:
+            part = np.s_[top:bottom, left:right]
+            self._from_codes(band.own(band.codes)[part], rows[part], mask[part], band, top)
+            return
         for start, stop in cuts(left, right, tile_columns):
             part = bounding_box(mask[top:bottom, start:stop])
             if part is not None:
@@ -171,6 +195,24 @@ class Recolour:
                     at + part[0], at + part[1], start + part[2], start + part[3], band.window.size
                 )
                 self._tile(band, tile, rows)
+
+    def _rows(self, top: int) -> slice:
+        """Those that are counted of rows that begin at `top`."""
+        return slice(-top % self._counted, None, self._counted)
+
+    def _from_codes(
+        self, codes: np.ndarray, rows: np.ndarray, mask: np.ndarray, band: Band, top: int
+    ) -> None:
+        assert self._coded is not None
+        some = self._rows(band.window.top + top)
+        before = rows[some].copy()
+        coded.recolour(codes, rows, mask, self._coded)
+        size = np.abs(rows[some].astype(np.int32) - before)
+        self._total += int(size.sum(dtype=np.int64)) / 65535
+        # A bin is a sixteenth of 257 codes. What the mask leaves out has not changed.
+        size <<= 4
+        size //= 257
+        self._histogram += np.bincount(size.ravel(), minlength=BINS + 1)
 
     def _tile(self, band: Band, tile: Window, rows: np.ndarray) -> None:
         window = tile.grow(self._reach.halo, self._reach.align)
@@ -185,27 +227,73 @@ class Recolour:
         soft = torch.from_numpy(mask)[None, None].to(self._device)
         result = self._transform.apply(source, soft, window)
         inner = (..., *tile.inside(window))
-        source, soft, result = source[inner], soft[inner], result[inner]
+        source, soft, result = source[inner][0], soft[inner][0], result[inner][0]
+        if self._strength != 1:
+            soft = soft * self._strength
+        out = rows[tile.inside(band.window)]
+        if self._extended or self._grey or out.dtype != np.uint16:
+            inside = mask_codes[tile.inside(window)] > 0
+            self._changed(source, soft, result, tile, out, rgb[inner], inside)
+            return
+        step = len(out)
+        if self._device.type == "cpu":
+            step = max(1, BLENDED_AT_ONCE // tile.width)
+        for top in range(0, len(out), step):
+            part = np.s_[:, top : top + step]
+            self._blend(source[part], soft[part], result[part], tile.top + top, out[part[1]])
+
+    def _blend(
+        self, source: Tensor, soft: Tensor, result: Tensor, top: int, out: np.ndarray
+    ) -> None:
+        """Colours (3, h, w) by the mask (1, h, w) between the source's and the Transform's, to
+        codes: where the mask is 0, those of the source, for it comes out as it went in."""
+        new = self._change(result.shape)
+        torch.clamp(result, 0, 1, out=new)
+        torch.lerp(source, new, soft, out=new)
+        self._check(new)
+        some = self._rows(top)
+        if some.start < len(out):
+            self._count((new[:, some] - source[:, some]).abs_())
+        new *= 65535
+        new += 0.5  # and cut off below: the one rounding, to the nearest code
+        # Pixels first, then codes: numpy is slow at both together.
+        pixels = self._buffer("pixels", out.shape)
+        planes = new.cpu().numpy()
+        for c in range(3):
+            pixels[..., c] = planes[c]
+        np.copyto(out, pixels, casting="unsafe")
+
+    def _changed(
+        self,
+        source: Tensor,
+        soft: Tensor,
+        result: Tensor,
+        tile: Window,
+        out: np.ndarray,
+        own: np.ndarray,
+        inside: np.ndarray,
+    ) -> None:
+        """The same for pictures whose numbers are not what the Transform is shown, and for grey
+        ones: `own` (3, h, w) are their numbers, to which the change is added."""
         change = self._change(result.shape)
         torch.clamp(result, 0, 1, out=change)
         change -= source
-        change *= soft if self._strength == 1 else soft * self._strength
+        change *= soft
         if self._grey:
-            luma = torch.tensor(LUMA, device=change.device).view(1, 3, 1, 1)
-            change[:] = (change * luma).sum(dim=1, keepdim=True)
-        self._count(change)
-        out = rows[tile.inside(band.window)]
+            luma = torch.tensor(LUMA, device=change.device).view(3, 1, 1)
+            change[:] = (change * luma).sum(dim=0, keepdim=True)
+        self._check(change)
+        self._count(change[:, self._rows(tile.top)].abs())
         # Where the mask is 0 the source's code stays, whatever the Transform says there.
-        inside = mask_codes[tile.inside(window)] > 0
         if self._extended:
-            new, moved = self._added(rgb[inner], change[0].cpu())
+            new, moved = self._added(own, change.cpu())
             inside &= moved
         else:
             change += source
-            new = change[0]
+            new = change
         if out.dtype == np.uint16:
             new *= 65535
-            new += 0.5  # and cut off below: the one rounding, to the nearest code
+            new += 0.5  # as above
             if self._extended:
                 new.clamp_(0, 65535)
         shaped = new.cpu().numpy().transpose(1, 2, 0)
@@ -240,22 +328,23 @@ class Recolour:
             flat[:] = flat[1:2].clone()
         return numbers, moved.numpy()
 
-    def _count(self, change: Tensor) -> None:
-        """Add to the histogram. Outside the mask `change` is 0; `change` subtracts that."""
-        size = change.abs()
-        total = float(size.sum(dtype=torch.float32))
-        if not np.isfinite(total):
+    def _check(self, colours: Tensor) -> None:
+        if not np.isfinite(float(colours.sum(dtype=torch.float32))):
             raise ModelError(
                 "the model's colours are not all finite numbers",
                 "The weights may be damaged: install them again, or try another model",
             )
-        self._total += total
+
+    def _count(self, size: Tensor) -> None:
+        """Add to the histogram. Outside the mask the change is 0; `change` subtracts that."""
+        self._total += float(size.sum(dtype=torch.float32))
         counts = torch.histc(size, BINS + 1, 0, 1 + 1 / BINS)
         self._histogram += counts.cpu().numpy().astype(np.int64)
 
-    def change(self, inside: int) -> tuple[float, float]:
-        """Mean and 99th percentile of |change| in 8-bit levels, over `inside` pixels."""
-        values = 3 * inside
+    def change(self) -> tuple[float, float]:
+        """Mean and 99th percentile of |change| in 8-bit levels, over the pixels with mask > 0 of
+        the rows counted: exact where those are all, else estimates."""
+        values = max(1, 3 * self._looked_at)
         counts = self._histogram.copy()
         counts[0] -= counts.sum() - values
         rank = np.searchsorted(np.cumsum(counts), 0.99 * values)

@@ -21,6 +21,7 @@ import numpy as np
 from hzcli.core.window import Size, Window, bands
 from hzcli.engine import stream
 from hzcli.engine.outcome import Outcome
+from hzcli.engine.recolour import deliver
 from hzcli.engine.rest import AgainstTheRest, Part
 from hzcli.engine.thumbnail import READ_PIXELS
 from hzcli.errors import MaskError
@@ -54,6 +55,7 @@ def harmonise(
     protocols: Sequence[str] = (),
     colour: Any = None,
     colour_between: Any = None,
+    observe: stream.Observer | None = None,
     **options: Any,
 ) -> Outcome:
     """Harmonise one picture mask by mask; with one mask, what `stream.harmonise` does.
@@ -62,6 +64,8 @@ def harmonise(
         reader, predictor, writer, truth, protocols, options: as for `stream.harmonise`.
         masks: open, each of the picture's size; in this order.
         colour: of the last step; colour_between: of the others, the same with no output profile.
+        observe: as for `stream.harmonise`; with several masks it is shown the picture before the
+            first of them and the highest of their values.
 
     Returns:
         `Several`, its metrics those of the finished picture and of all masks together.
@@ -78,12 +82,14 @@ def harmonise(
             writer,
             truth=truth,
             protocols=protocols,
+            observe=observe,
             **coloured,
             **options,
         )
     for mask in masks:
-        stream._check_sizes(reader, mask, truth)
-    masks = [_Locked(mask) for mask in masks]
+        stream.check_sizes(reader, mask, truth)
+    # Read by the threads that read ahead, compare and observe.
+    reader, masks = _Locked(reader), [_Locked(mask) for mask in masks]
     parts, shared, warnings = _scan(masks)
     comparison = None
     if truth is not None:
@@ -102,6 +108,8 @@ def harmonise(
                 coloured = {"colour": colour}
             others = [other for other in masks if other is not mask]
             shown = AgainstTheRest(predictor, parts[index], others)
+            if last and observe is not None:
+                options["observe"] = _Observed(observe, reader, union(masks), colour)
             try:
                 outcome = stream.harmonise(source, mask, shown, target, **coloured, **options)
             except MaskError as error:
@@ -224,9 +232,32 @@ class _Locked:
         self.path, self.size, self.depth = reader.path, reader.size, reader.depth
         self._reader, self._lock = reader, threading.Lock()
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
     def read(self, window: Window) -> np.ndarray:
         with self._lock:
             return self._reader.read(window)
+
+    def read_alpha(self, window: Window) -> np.ndarray:
+        with self._lock:
+            return self._reader.read_alpha(window)
+
+
+class _Observed:
+    """Shows an observer of the last step what was before the first, and all masks as one."""
+
+    def __init__(self, observe: stream.Observer, reader: Any, mask: Any, colour: Any) -> None:
+        self._observe, self._reader, self._mask, self._colour = observe, reader, mask, colour
+        channels = str(getattr(getattr(reader, "header", None), "channels", "rgb"))
+        self._grey, self._top = channels.startswith(("grey", "bilevel")), 0
+
+    def __call__(self, before: np.ndarray, mask: np.ndarray | None, rows: np.ndarray) -> None:
+        size: Size = self._reader.size
+        window = Window(self._top, self._top + len(rows), 0, size.width, size)
+        self._top = window.bottom
+        deliver(self._reader.read(window), before, self._colour, self._grey)
+        self._observe(before, self._mask.read(window), rows)
 
 
 class _Held:

@@ -34,7 +34,15 @@ from hzcli.engine.plan import (
     plan,
     room,
 )
-from hzcli.engine.recolour import Band, Recolour, deliver, read_band, widen, windows_of
+from hzcli.engine.recolour import (
+    Band,
+    Recolour,
+    deliver,
+    read_band,
+    rows_counted,
+    widen,
+    windows_of,
+)
 from hzcli.engine.source import Source
 from hzcli.engine.thumbnail import Reader, Survey, full_scale
 from hzcli.errors import MaskError, PictureError, UsageError
@@ -190,6 +198,7 @@ def harmonise(
                 colour=colour,
                 extended=extended,
                 grey=grey,
+                counted=1 if box is None else rows_counted(box, survey.inside),
             )
         band_rows = chosen.band_rows if bands is None else -(-reader.size.height // bands)
         windows = windows_of(reader.size, box, band_rows, reach)
@@ -231,7 +240,7 @@ def harmonise(
                     alpha = np.empty(shape[:2], kind)
                     widen(band.alpha, alpha)
                     send((rows, alpha))
-    mean, p99 = recolour.change(survey.inside) if recolour else (0.0, 0.0)
+    mean, p99 = recolour.change() if recolour else (0.0, 0.0)
     if strength > 0 and p99 < 0.5:
         warnings.append("no visible change: 99 % of the foreground moved by under half a level")
     card = getattr(predictor, "card", None)

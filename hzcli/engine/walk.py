@@ -129,3 +129,18 @@ def walk(root: Path, skip: Sequence[Path] = ()) -> Iterator[tuple[Path, list[str
             name for name in below if not is_hidden(name) and real(here / name) not in avoided
         ]
         yield here, [name for name in names if not is_hidden(name)]
+
+
+def raws(roots: Sequence[Path], skip: Sequence[Path] = ()) -> int:
+    """How many RAW files lie in the folders among `roots`, where a walk passes them over."""
+    folders = [root for root in roots if root.is_dir()]
+    return sum(
+        is_raw(Path(name)) for root in folders for _, names in walk(root, skip) for name in names
+    )
+
+
+def passed_over(roots: Sequence[Path], skip: Sequence[Path | None] = ()) -> str | None:
+    """What to say of RAW files in the folders among `roots`, if there are any."""
+    count = raws(roots, [path for path in skip if path])
+    files = "RAW file is" if count == 1 else "RAW files are"
+    return f"{count} {files} passed over. {RAW_HINT}" if count else None

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from hzcli.errors import PictureError
 
+# Bytes of a name on ext4, APFS and NTFS alike, less "_exiftool_tmp", which ExifTool adds.
+_LONGEST = 255 - len("_exiftool_tmp")
+
 
 def temporary_beside(path: Path) -> Path:
     """A name in the folder of `path` that nothing uses yet.
@@ -18,7 +21,10 @@ def temporary_beside(path: Path) -> Path:
     folder, so that the rename stays on one disk. Missing parent folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    name, end = path.name, f".{secrets.token_hex(4)}.part"
+    while len(os.fsencode(name)) > _LONGEST - 1 - len(end):
+        name = name[:-1]
+    return path.with_name(f".{name}{end}")
 
 
 def refuse_existing(path: Path) -> None:

@@ -75,9 +75,13 @@ def check_pixels(header: Header, max_pixels: int | None) -> None:
     if size.pixels > limit:
         raise BudgetError(
             f"{header.path} is {size.width} x {size.height} "
-            f"({size.pixels / 1e6:,.0f} megapixels), the limit is {limit / 1e6:,.0f}",
+            f"({_mega(size.pixels)} megapixels), the limit is {_mega(limit)}",
             "If the file is to be trusted, raise the limit with --max-pixels.",
         )
+
+
+def _mega(pixels: int) -> str:
+    return f"{pixels / 1e6:,.0f}" if pixels >= 10e6 else f"{pixels / 1e6:.3g}"
 
 
 def check_decoded(header: Header, samples: int, file_bytes: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -184,3 +185,34 @@ def enlarge(features: Tensor, rows: slice, columns: slice) -> Tensor:
     top, left = (s.start - 2 * behind(s).start for s in (rows, columns))
     height, width = rows.stop - rows.start, columns.stop - columns.start
     return large[..., top : top + height, left : left + width]
+
+
+def framed(channels: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Zeros (C, h + 2, w + 2), and a view of what is inside the frame of one pixel."""
+    whole = torch.zeros(channels, height + 2, width + 2)
+    return whole, whole[:, 1:-1, 1:-1]
+
+
+def hold_ends(whole: Tensor) -> None:
+    """Repeat the outer pixels inside a frame in it, as bilinear interpolation does."""
+    whole[:, 0], whole[:, -1] = whole[:, 1], whole[:, -2]
+    whole[..., 0], whole[..., -1] = whole[..., 1], whole[..., -2]
+
+
+def doubling(start: int, size: int) -> tuple[slice, Tensor]:
+    """Bilinear interpolation of pixels [start, start + size) at twice the size, as a matrix.
+
+    Returns:
+        Which of the coarser pixels in a frame matter, and their weights (size, how many).
+    """
+    first = (start + 1) // 2
+    weights = _doubling(start % 2, size)
+    return slice(first, first + weights.shape[1]), weights
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)  # what is kept must serve outside it too
+def _doubling(start: int, size: int) -> Tensor:
+    first, last = (start + 1) // 2, (start + size) // 2 + 1
+    place = (torch.arange(start, start + size) + 0.5) / 2 - 0.5 + 1  # in the frame
+    return (1 - (place[:, None] - torch.arange(first, last + 1)).abs()).clamp_min_(0)

@@ -15,7 +15,7 @@ Letters: B pictures, n blocks, K pixels of a block, (gh, gw) cells of a grid, W 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +27,12 @@ from hzcli.core.transform import Reach
 from hzcli.core.window import Window
 from hzcli.nets import cells
 from hzcli.nets.cells import Patch, Stretch
+from hzcli.nets.local_cpu import Atlas, Buffers, Decoder
 from hzcli.nets.modulated import Modulated, linear, run_mlp
 
-# Floats of input vectors decoded at a time: 2 MiB, about a core's cache. A graphics card wants
-# fewer and larger pieces.
-CHUNK, CHUNK_GPU = 1 << 19, 1 << 25
+# Floats of input vectors decoded at a time: 4 MiB, so that blocks stay in the cache and calls are
+# few beside the work. A graphics card wants fewer and larger pieces.
+CHUNK, CHUNK_GPU = 1 << 20, 1 << 25
 # One pixel of the next coarser level on each side, at two levels, is 4 pixels; and the coarsest
 # level's pixels are 4 x 4, so windows start at multiples of 4.
 HALO = 4
@@ -90,7 +91,7 @@ class LocalMlp:
         """
         prior, outputs = None, []
         for index, picture in enumerate(_pyramid(rgb, mask)):
-            level = _Level(self, index, picture, window)
+            level = Level(self, index, picture, window)
             coloured = index == 2 or not finest_only
             rows = [
                 [level.decode((r, c), prior, coloured) for c in level.columns] for r in level.rows
@@ -102,8 +103,8 @@ class LocalMlp:
 
     def _region(self, rgb: Tensor, mask: Tensor, window: Window) -> Tensor:
         """`apply` for one picture without gradients, a few blocks at a time."""
-        pyramid = _pyramid(rgb, mask)
-        coarse, middle, fine = (_Level(self, n, pyramid[n], window) for n in range(3))
+        pyramid = _pyramid(rgb, mask, _halved)
+        coarse, middle, fine = (Level(self, n, pyramid[n], window) for n in range(3))
         patches = list(fine.meeting(mask[0, 0], HALO))
         if not patches:
             return rgb.clone()
@@ -111,6 +112,8 @@ class LocalMlp:
         for level in (middle, coarse):
             patches = list(level.meeting(level.read_by(*needed[0])))
             needed.insert(0, (level, patches))
+        if rgb.device.type == "cpu" and rgb.dtype == torch.float32:
+            return self._on_processor(needed)
         prior = None
         for level, patches in needed:
             last = level is fine
@@ -121,6 +124,24 @@ class LocalMlp:
                 found = features if colour is None else colour
                 cells.put(found, out[..., rows, columns], *patch)
             prior = out
+        return out
+
+    def _on_processor(self, needed: list[tuple[Level, list[Patch]]]) -> Tensor:
+        """The same patches of the same levels, in the order of local_cpu.py."""
+        prior, buffers = None, Buffers()
+        for level, patches in needed[:2]:
+            decoder = Decoder(level, buffers)
+            whole, inside = cells.framed(self.width, level.height, level.width)
+            for patch in patches:
+                decoder.features(patch, prior, inside)
+            cells.hold_ends(whole)
+            prior = whole
+        level, patches = needed[2]
+        decoder = Decoder(level, buffers)
+        atlas = Atlas(self.lut[0]) if self.residual else None
+        out = level.rgb.clone()
+        for patch in patches:
+            decoder.colours(patch, prior, out[0], atlas)
         return out
 
 
@@ -156,7 +177,7 @@ def position_features(y: _Axis, x: _Axis, table: Tensor) -> list[Tensor]:
     return [grid[None], sines[None], patch]
 
 
-class _Level:
+class Level:
     """One level of a LocalMlp over the pixels of a window."""
 
     def __init__(
@@ -181,6 +202,8 @@ class _Level:
         self.y = _Axis.of(y, model.waves[0], model.phases)
         self.x = _Axis.of(x, model.waves[1])
         self.shared = model.mlps[3].weights(model.appearance, model.basics[3])
+        self._lines: tuple[Stretch, Tensor] | None = None  # the last rows of blocks' parameters
+        self._hats: dict[tuple[int, Stretch], tuple[slice, Tensor]] = {}
 
     def meeting(self, marks: Tensor, margin: int = 0) -> Iterator[Patch]:
         """Patches of the blocks that hold a marked pixel, those within `margin` of the
@@ -195,7 +218,7 @@ class _Level:
         most = floats // self.model.mlps[self.index].sizes[0]
         return cells.wanted(marks, (self.top, self.left), rows, columns, most)
 
-    def read_by(self, finer: _Level, patches: list[Patch]) -> Tensor:
+    def read_by(self, finer: Level, patches: list[Patch]) -> Tensor:
         """Marks (h, w) of the pixels that these patches of the next finer level interpolate."""
         marks = torch.zeros(self.height, self.width, dtype=torch.bool)
         for r, c in patches:
@@ -224,24 +247,27 @@ class _Level:
             parts.append(cells.enlarge(prior, ys, xs))
         x = cells.to_blocks(parts, rows, columns)
         mlp, basics = self.model.mlps[self.index], self.model.basics[self.index]
-        features = run_mlp(x, mlp.weights(self._parameters(rows, columns), basics))
+        features = run_mlp(x, mlp.weights(self.parameters(rows, columns), basics))
         return features, self._colour(features, x[:, start : start + 3]) if coloured else None
 
-    def _parameters(self, rows: Stretch, columns: Stretch) -> Tensor:
+    def parameters(self, rows: Stretch, columns: Stretch) -> Tensor:
         """The map at the centres of blocks: (n, P)."""
-        places, weights = zip(
-            *(
-                cells.hats(cells.block_centres(stretch, edge, pixels, nodes), nodes)
-                for stretch, edge, pixels, nodes in zip(
-                    (rows, columns), self.edges, self.size, self.map.shape[1:3], strict=True
-                )
-            ),
-            strict=True,
+        (down, across_rows), (along, across_columns) = (
+            self._between(axis, stretch) for axis, stretch in enumerate((rows, columns))
         )
-        nodes = self.map[:, places[0], places[1]]  # (B, p, q, P)
-        across_rows, across_columns = (w.to(nodes.device) for w in weights)
-        lines = across_rows @ nodes.flatten(2)  # (B, rows, q P)
-        return (across_columns @ lines.unflatten(2, nodes.shape[2:])).flatten(0, 2)
+        if self._lines is None or self._lines[0] != rows:
+            lines = across_rows @ self.map[:, down].flatten(2)  # (B, rows, gw P)
+            self._lines = rows, lines.unflatten(2, self.map.shape[2:])
+        return (across_columns @ self._lines[1][:, :, along]).flatten(0, 2)
+
+    def _between(self, axis: int, stretch: Stretch) -> tuple[slice, Tensor]:
+        """Nodes of the map along an axis and their weights at the centres of blocks."""
+        if (axis, stretch) not in self._hats:
+            nodes = self.map.shape[1 + axis]
+            centres = cells.block_centres(stretch, self.edges[axis], self.size[axis], nodes)
+            read, weights = cells.hats(centres, nodes)
+            self._hats[axis, stretch] = read, weights.to(self.map.device)
+        return self._hats[axis, stretch]
 
     def _colour(self, features: Tensor, rgb: Tensor) -> Tensor:
         """The global MLP: features (n, W, K) and RGB (n, 3, K) in [-1, 1] to colours (n, 3, K)."""
@@ -262,13 +288,25 @@ class _Level:
         return base + torch.tanh(z / 2)
 
 
-def _pyramid(rgb: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _pooled(x: Tensor) -> Tensor:
+    """Means of 2 x 2 pixels, of what there is at odd ends."""
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+
+def _halved(x: Tensor) -> Tensor:
+    """The same, up to rounding, in a fraction of the time, but more memory for gradients."""
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        return _pooled(x)
+    rows = x[:, :, ::2] + x[:, :, 1::2]
+    return (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
+
+
+def _pyramid(
+    rgb: Tensor, mask: Tensor, half: Callable[[Tensor], Tensor] = _pooled
+) -> list[tuple[Tensor, Tensor]]:
     """RGB and mask at 1/4, 1/2 and 1 of the size."""
-    levels = [(rgb, mask)]
-    for _ in range(2):
-        smaller = [F.avg_pool2d(t, 2, ceil_mode=True, count_include_pad=False) for t in levels[0]]
-        levels.insert(0, (smaller[0], smaller[1]))
-    return levels
+    middle = half(rgb), half(mask)
+    return [(half(middle[0]), half(middle[1])), middle, (rgb, mask)]
 
 
 def _join(patches: list[list[Tensor]]) -> Tensor:

@@ -99,6 +99,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.mT, weight.mT, x)
 
 
+def homogeneous(layers: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Layers with the bias as a row of the weights: (..., 1 + in, 1 + out) of each.
+
+    Inputs and outputs begin with a 1, which LeakyReLU leaves a 1.
+    """
+    found = []
+    for weight, bias in layers:
+        *lead, a, b = weight.shape
+        matrix = weight.new_zeros(*lead, 1 + a, 1 + b)
+        matrix[..., 0, 0] = 1
+        matrix[..., :1, 1:] = bias
+        matrix[..., 1:, 1:] = weight
+        found.append(matrix)
+    return found
+
+
 def run_mlp(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """LeakyReLU(x W + b), layer after layer: (n, in, K) to (n, out, K)."""
     for weight, bias in layers:

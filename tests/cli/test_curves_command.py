@@ -24,6 +24,7 @@ RUN = ("run", "a.png", "--mask-suffix", "_m", "--no-report")
 FLAGS = {
     "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--output", "--overwrite", "--model",
     "--weights", "--background", "--device", "--quiet", "--verbose", "--json",
+    "--assume-profile",
 }  # fmt: skip
 
 

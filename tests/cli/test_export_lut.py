@@ -20,7 +20,7 @@ FLAGS = {
     "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--layout", "--output", "--overwrite",
     "--for", "--format", "--size", "--space", "--clamp", "--no-clamp", "--merge", "--max-residual",
     "--model", "--weights", "--background", "--mode", "--strength", "--device", "--memory",
-    "--quiet", "--verbose", "--json",
+    "--quiet", "--verbose", "--json", "--assume-profile",
 }  # fmt: skip
 HALF = np.stack(np.meshgrid(*[np.linspace(0, 0.5, 33)] * 3, indexing="ij"), -1)
 
@@ -291,6 +291,34 @@ def test_masks_by_file_and_from_alpha(hz: Hz, tmp_path: Path) -> None:
     assert (tables[0] == tables[1]).all()
 
 
+def test_a_profile_can_be_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untagged pixels taken for Adobe RGB are those that say so."""
+    from PIL import Image
+
+    from hzcli.commands.export_lut import LookSettings, export_lut
+    from hzcli.engine.pairing import PairingRules
+    from hzcli.io.profiles import profile
+
+    monkeypatch.setattr(hzcli.models, "load", lambda name, device: Shaded())
+    shot(tmp_path / "a.png")
+    shot(tmp_path / "b.png")
+    Image.fromarray(colours()).save(tmp_path / "b.png", icc_profile=profile("adobergb"))
+    tables, said = [], []
+    for name, assume in (("a", "adobergb"), ("b", None), ("a", None)):
+        settings = LookSettings(
+            output=tmp_path / "l.cube", assume=assume, device="cpu", overwrite=True
+        )
+        rules = PairingRules(mask_suffix="_m")
+        done = export_lut([tmp_path / f"{name}.png"], rules, settings, model="shaded")
+        tables.append(files.read(tmp_path / "l.cube").table)
+        said.append(done.outcomes[0].warnings)
+
+    assert (tables[0] == tables[1]).all()
+    assert np.abs(tables[2] - tables[1]).max() > 0.5 / 255
+    assert any("is in Adobe RGB" in words for words in said[0])
+    assert not any("Adobe" in words for words in said[2])
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -355,7 +383,7 @@ def test_s2crnet_is_a_cube_of_its_knots(stages: int, bare_hz: Hz, tmp_path: Path
     shot(tmp_path / "a.png")
     config = dataclasses.replace(S2CRNetConfig.compact(), stages=stages)
     torch.manual_seed(1)
-    save_weights(perturbed(S2CRNet(config), 0.02), tmp_path / "w.safetensors", id="w")
+    save_weights(perturbed(S2CRNet(config), 0.05), tmp_path / "w.safetensors", id="w")
 
     said = bare_hz(*EXPORT, "-o", "l.cube", "--format", "cube1d", "--weights", "w.safetensors")
 

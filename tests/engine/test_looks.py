@@ -1,4 +1,4 @@
-"""A picture's look: found, fitted, merged, carried into other colour spaces, and measured."""
+"""A picture's look: found, fitted, and merged with others."""
 
 from __future__ import annotations
 
@@ -8,127 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from looks_by_rule import Blurring, Held, Model, delivered_by, picture, soft_mask
 from torch import Tensor
 
 from hzcli.core import tetra
 from hzcli.core.curves import Curves
 from hzcli.core.lut import Lut3D, identity_lut
-from hzcli.core.transform import Reach
-from hzcli.core.window import Size, Window
-from hzcli.engine import looks, spaces, stream
-from hzcli.engine.foreground import Part, foreground
+from hzcli.core.window import Window
+from hzcli.engine import looks, spaces
+from hzcli.engine.foreground import foreground
 from hzcli.engine.looks import PictureLook
-from hzcli.engine.residual import Residual, Spread, cielab, delta_e_2000
-from hzcli.engine.spaces import SPACES, SRGB
-
-HEIGHT, WIDTH = 60, 80
-
-
-@dataclass(frozen=True)
-class Held:
-    """A picture in memory, as the engine reads one."""
-
-    codes: np.ndarray
-    depth: int = 8
-
-    @property
-    def size(self) -> Size:
-        return Size(*self.codes.shape[:2])
-
-    def read(self, window: Window) -> np.ndarray:
-        return self.codes[window.top : window.bottom, window.left : window.right]
-
-
-@dataclass(frozen=True)
-class Blurring:
-    """A recolouring that looks around itself: a halo, and different at different places."""
-
-    by_place: float = 0.0
-
-    @property
-    def reach(self) -> Reach:
-        return Reach(halo=2, align=4)
-
-    def apply(self, rgb: Tensor, mask: Tensor, window: Window) -> Tensor:
-        near = torch.nn.functional.avg_pool2d(rgb, 5, 1, 2, count_include_pad=False)
-        left = torch.arange(window.left, window.right) / window.size.width
-        return 0.3 * rgb**1.5 + 0.5 * near + 0.1 + self.by_place * (left - 0.5)
-
-
-@dataclass(frozen=True)
-class Model:
-    """Answers with a Transform."""
-
-    transform: Any
-    thumbnail_edge: int = 16
-    seen: list[Any] = field(default_factory=list)
-
-    def predict(self, thumb: Any) -> Any:
-        return self.transform
-
-    def predict_lut(self, thumb: Any) -> Any:
-        return Lut3D(identity_lut(5)[None])
-
-
-def picture(seed: int = 1, *, high: float = 1.0) -> Held:
-    """Smooth colours and some noise, 8 bits."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    smooth = np.stack([x / WIDTH, y / HEIGHT, (x + y) / (WIDTH + HEIGHT)], -1)
-    noise = np.random.default_rng(seed).normal(0, 0.05, smooth.shape)
-    return Held((255 * np.clip(high * (smooth + noise), 0, 1)).astype(np.uint8))
-
-
-def soft_mask() -> Held:
-    """A soft disc off the middle, with a hole of zeros around it."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    return Held((255 * np.clip((24 - np.hypot(y - 33, x - 30)) / 6, 0, 1)).astype(np.uint8))
-
-
-class Rows:
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        self.parts: list[np.ndarray] = []
-
-    def write(self, rows: np.ndarray) -> None:
-        self.parts.append(rows.copy())
-
-
-def delivered_by(model: Model, strength: float = 1.0) -> np.ndarray:
-    """What `hz run` makes of the picture: (h, w, 3), [0, 1]."""
-    writer = Rows()
-    stream.harmonise(picture(), soft_mask(), model, writer, strength=strength)
-    return np.concatenate(writer.parts) / 65535
-
-
-# --- The foreground ---------------------------------------------------------------------------
-
-
-def test_parts_are_what_a_run_delivers() -> None:
-    """Every pixel with mask > 0 once, with the colours that the engine blends in."""
-    model = Model(Blurring(0.3))
-    wanted = delivered_by(model)
-    mask = soft_mask().codes
-    with foreground(picture(), soft_mask(), model) as seen:
-        parts = list(seen.parts())
-        assert seen.inside == np.count_nonzero(mask)
-    rgb, soft, result = (np.concatenate(x) for x in zip(*map(_of, parts), strict=True))
-
-    made = rgb + soft[:, None] * (np.clip(result, 0, 1) - rgb)
-
-    order = np.lexsort(np.round(rgb.T * 255))
-    inside = mask > 0
-    source = picture().codes[inside] / 255
-    other = np.lexsort(np.round(source.T * 255))
-    assert np.abs(np.sort(made, 0) - np.sort(wanted[inside], 0)).max() < 1e-4
-    assert np.abs(rgb[order] - source[other]).max() < 1e-6
-
-
-def _of(part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return part.rgb, part.soft, part.result
-
-
-# --- Finding looks ----------------------------------------------------------------------------
 
 
 def test_a_table_is_taken_as_it_is() -> None:
@@ -299,9 +188,6 @@ def test_clamped_tables_stay_in_range() -> None:
     assert (held.min(), held.max()) == (0, 1)
 
 
-# --- Merging ----------------------------------------------------------------------------------
-
-
 def shifted(by: float, weight: int) -> PictureLook:
     return PictureLook(table=spaces.nodes(5) + by, weight=weight)
 
@@ -323,114 +209,3 @@ def test_a_merge_leaves_outliers_out() -> None:
     assert trust[-1] == 0
     assert min(trust[:5]) > 0.8
     assert np.abs(looks.table_of(whole, 5) - spaces.nodes(5) - 0.104).max() < 2e-3
-
-
-# --- Colour spaces ----------------------------------------------------------------------------
-
-
-def test_known_matrices() -> None:
-    """sRGB's as IEC 61966-2-1 prints it, Adobe RGB's as Adobe does; white stays white."""
-    srgb = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    adobe = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
-    assert np.abs(SPACES["srgb"].to_xyz() - srgb).max() < 1e-4
-    assert np.abs(SPACES["adobergb"].to_xyz() - adobe).max() < 1e-5
-    for space in SPACES.values():
-        assert np.abs(spaces.convert(np.ones(3), SRGB, space) - 1).max() < 1e-12
-
-
-@pytest.mark.parametrize("name", ["adobergb", "prophoto", "p3"])
-def test_conversions_agree_with_another_library(name: str) -> None:
-    """colour-science's spaces, Bradford's adaptation."""
-    colour = pytest.importorskip("colour")
-    title = {"adobergb": "Adobe RGB (1998)", "prophoto": "ProPhoto RGB", "p3": "Display P3"}[name]
-    rgb = np.random.default_rng(6).random((500, 3))
-    wanted = colour.RGB_to_RGB(
-        rgb, "sRGB", title, "Bradford", apply_cctf_decoding=True, apply_cctf_encoding=True
-    )
-
-    found = spaces.convert(rgb, SRGB, SPACES[name])
-
-    # As light: near black, curves blow up what is rounded in the library's matrices.
-    light = [SPACES[name].decode(x) for x in (found, wanted)]
-    assert np.abs(light[0] - light[1]).max() < 4e-4
-    assert np.abs(spaces.convert(found, SPACES[name], SRGB) - rgb).max() < 1e-12
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_doing_nothing_is_the_same_everywhere(name: str) -> None:
-    """The identity's table in any space is the identity."""
-    table = looks.table_of(PictureLook(table=spaces.nodes(2)), 17, space=SPACES[name])
-    assert np.abs(table - spaces.nodes(17)).max() < 1e-6  # sRGB's curve has a gap of 1e-8
-
-
-@pytest.mark.parametrize("name", ["adobergb", "prophoto", "p3"])
-def test_a_host_in_another_space_gets_the_same_picture(name: str) -> None:
-    """Convert, look up, convert back: as near as a table's interpolation allows."""
-    look = PictureLook(table=spaces.nodes(33) ** 1.1 * [0.9, 0.95, 0.8] + [0.05, 0.0, 0.1])
-    rgb = np.random.default_rng(7).random((5000, 3))
-    table = looks.table_of(look, 65, space=SPACES[name])
-
-    there = spaces.convert(rgb, SRGB, SPACES[name])
-    found = spaces.convert(tetra.interpolate(table, there), SPACES[name], SRGB)
-
-    away = 255 * np.abs(np.clip(found, 0, 1) - look(rgb))
-    assert away.mean() < 0.2
-    assert np.percentile(away, 99) < 2
-    # Taken for sRGB's, the same table is far off: the test would notice.
-    assert 255 * np.abs(tetra.interpolate(table, rgb) - look(rgb)).mean() > 4 * away.mean()
-
-
-# --- Measuring --------------------------------------------------------------------------------
-
-
-def test_delta_e_agrees_with_another_library() -> None:
-    """scikit-image's, on greys, opposite hues and neighbours."""
-    color = pytest.importorskip("skimage.color")
-    rng = np.random.default_rng(8)
-    one = rng.random((4000, 3))
-    two = np.clip(one + rng.normal(0, 0.1, one.shape), 0, 1)
-    one[:50], two[50:100] = one[:50, :1], two[50:100, :1]
-    lab = cielab(one), cielab(two)
-
-    assert np.abs(lab[0] - color.rgb2lab(one)).max() < 0.02  # its white is rounded
-    assert np.abs(delta_e_2000(*lab) - color.deltaE_ciede2000(*lab)).max() < 1e-9
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "wanted"),
-    [
-        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
-        ((50, -1, 2), (50, 0, 0), 2.3669),
-        ((50, 2.49, -0.001), (50, -2.49, 0.0011), 7.2195),
-        ((90.8027, -2.0831, 1.4410), (91.1528, -1.6435, 0.0447), 1.4441),
-        ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
-    ],
-)
-def test_delta_e_of_published_pairs(one: Any, two: Any, wanted: float) -> None:
-    """Table 1 of Sharma, Wu and Dalal (2005)."""
-    assert delta_e_2000(np.array(one), np.array(two)) == pytest.approx(wanted, abs=5e-5)
-
-
-def test_spread_is_numpy_s() -> None:
-    """In parts as in one."""
-    values = np.random.default_rng(9).exponential(2, 30_000)
-    spread = Spread(64, 255)
-    for part in np.array_split(values, 7):
-        spread.add(part)
-    found = spread.figures()
-
-    assert found["mean"] == pytest.approx(values.mean())
-    assert found["max"] == values.max()
-    assert found["median"] == pytest.approx(np.median(values), abs=1 / 64)
-    assert found["p99"] == pytest.approx(np.percentile(values, 99), abs=1 / 64)
-
-
-def test_a_residual_is_held_as_files_hold_it() -> None:
-    """What lies beyond white is white, in both."""
-    residual = Residual()
-    residual.add(
-        np.array([[1.2, 0.5, 0.5]]), np.array([[1.0, 0.5, 0.6]]), np.array([[1, 0.5, 0.5]])
-    )
-    levels = residual.figures()["levels"]
-    assert levels["max"] == pytest.approx(25.5)
-    assert levels["mean"] == pytest.approx(8.5)

@@ -44,7 +44,9 @@ def test_without_a_template_name_and_place_stay():
         ("{stem:>8}{suffix}", "day1/   IMG_1.tif"),
         ("{parent}\\{stem}{suffix}", "day1/IMG_1.tif"),
         ("{{{stem}}}{suffix}", "day1/{IMG_1}.tif"),
-        ("{stem}", "day1/IMG_1"),
+        ("{stem}", "day1/IMG_1.tif"),
+        ("{stem}.v1", "day1/IMG_1.v1.tif"),
+        ("{stem}.TIFF", "day1/IMG_1.TIFF"),
     ],
 )
 def test_templates(pattern, expected):

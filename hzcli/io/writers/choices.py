@@ -4,7 +4,7 @@ format   depths           alpha   how it is written
 tiff     8 16 32f         yes     as the rows come
 exr      16 (half) 32f    yes     as the rows come; linear Rec. 709
 png      8 16             yes     whole, at the end
-jxl      8 16 32f         yes     whole, at the end; lossless
+jxl      8 16             yes     whole, at the end; lossless
 webp     8                yes     whole, at the end; lossless at quality 100
 jpeg     8                no      whole, at the end; 4:4:4
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hzcli.errors import PictureError, UsageError
+from hzcli.errors import HzError, PictureError, UsageError
 
 if TYPE_CHECKING:
     from hzcli.io.meta import Header
@@ -147,6 +147,10 @@ def resolve(options: OutputOptions, header: Header) -> Resolved:
     if form == "exr":
         half, depth = depth < 32, 32
         notes.append("OpenEXR holds linear light: colours are converted to linear Rec. 709")
+        if half and header.depth > 8:
+            notes.append(
+                "floats of 16 bits: finer steps than 11 bits are lost, --depth 32f keeps them"
+            )
     if depth < header.depth and not (asked and asked != "keep"):
         notes.append(_shallower(form, depth, header.depth))
     _check_size(form, header)
@@ -175,6 +179,24 @@ def expected_suffix(options: OutputOptions, path: Path) -> str:
         return _SUFFIXES[options.format][0]
     known = {suffix: form for form, all_ in _SUFFIXES.items() for suffix in all_}
     return path.suffix if path.suffix.lower() in known else _SUFFIXES["tiff"][0]
+
+
+def suffix_for(options: OutputOptions, path: Path) -> str:
+    """The suffix of the result; with "keep" the picture's head is read, for names may lie."""
+    from hzcli.io.picture import peek
+
+    if options.format == "keep":
+        try:
+            return resolve(options, peek(path)).suffix
+        except HzError:
+            pass  # the picture will fail, and say why
+    return expected_suffix(options, path)
+
+
+def spellings(suffix: str) -> tuple[str, ...]:
+    """The suffixes that mean the same as one, in small letters: .tif and .tiff for .TIF."""
+    own = suffix.lower()
+    return next((known for known in _SUFFIXES.values() if own in known), (own,))
 
 
 def _format(options: OutputOptions, header: Header, notes: list[str]) -> str:

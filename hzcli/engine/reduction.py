@@ -1,0 +1,193 @@
+"""Pictures reduced to squares: one matrix for rows and one for columns, band by band.
+
+A thumbnail's pixel depends on few of a line's pixels, so most of a matrix is 0: it is made, and
+multiplied, in parts. Colours become float a few rows at a time, while a core's cache holds them:
+that conversion, not the sums, is most of the work.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hzcli.core.window import Size
+
+if TYPE_CHECKING:
+    from hzcli.engine.colour import Colour
+
+FILTERS = ("area", "bilinear", "triangle")
+# Numbers that are converted at once: 1 MB. Fixed, so that the sums' order is.
+CONVERTED = 1 << 18
+# Target columns whose weights are one matrix.
+TOGETHER = 16
+
+
+class Square:
+    """A picture of `size`, summed up to a square of `edge` pixels as its rows come."""
+
+    def __init__(self, size: Size, edge: int, channels: int, filter: str) -> None:
+        self._height, self._filter = size.height, filter
+        self._sums = np.zeros((edge, channels, edge), np.float32)
+        # Samples leave most columns out: so then does the conversion to float.
+        self._columns, self._across = _parts(size.width, edge, filter)
+        self._buffer = np.empty(0, np.float32)
+
+    def add(self, codes: np.ndarray, scale: float, top: int, colour: Colour | None = None) -> None:
+        """Rows (h, W, c) from row `top` on, times `scale`, then as `colour` shows them."""
+        down, first = weights_of(self._height, len(self._sums), top, top + len(codes), self._filter)
+        rows = np.flatnonzero(down.any(axis=0))
+        if 2 * len(rows) <= len(codes):
+            codes, down = codes[rows], down[:, rows]
+        if self._columns is not None:
+            codes = codes[:, self._columns]
+        if not codes.size or not len(down):
+            return
+        width, channels = codes.shape[1:]
+        part = torch.zeros(len(down), width * channels)
+        at_once = max(1, CONVERTED // (width * channels))
+        if self._buffer.size < min(at_once, len(codes)) * width * channels:
+            self._buffer = np.empty(min(at_once, len(codes)) * width * channels, np.float32)
+        for start in range(0, len(codes), at_once):
+            few = codes[start : start + at_once]
+            values = self._buffer[: few.size].reshape(few.shape)
+            np.multiply(few, np.float32(scale), out=values, dtype=np.float32)
+            if colour is not None:
+                colour.shown_rows(values, codes.dtype)
+            elif codes.dtype == np.float32:
+                np.nan_to_num(values.clip(0, 1, out=values), copy=False)
+            share = down[:, start : start + at_once]
+            hit = np.flatnonzero(share.any(axis=1))
+            if len(hit):
+                here = slice(int(hit[0]), int(hit[-1]) + 1)
+                flat = torch.from_numpy(values.reshape(len(few), -1))
+                part[here].addmm_(torch.from_numpy(np.ascontiguousarray(share[here])), flat)
+        # Rows first: that is the large reduction.
+        lines = part.view(-1, width, channels).transpose(1, 2).reshape(-1, width)
+        sums = torch.from_numpy(self._sums)[first : first + len(down)]
+        _add_across(lines, self._across, sums.view(len(lines), -1))
+
+    def tensor(self) -> torch.Tensor:
+        """(1, c, edge, edge)."""
+        return torch.from_numpy(np.ascontiguousarray(self._sums.transpose(1, 0, 2)))[None]
+
+
+# Weights of some of a line's pixels: [start, stop) of those that are used, the first target that
+# they add to, and (stop - start, targets).
+_Part = tuple[int, int, int, torch.Tensor]
+
+
+@lru_cache(maxsize=8)
+def _parts(source: int, target: int, filter: str) -> tuple[np.ndarray | None, list[_Part]]:
+    """`weights` in parts, transposed; and the pixels that are used, None for all of them."""
+    step = max(1, -(-source * TOGETHER // target))
+    found = [
+        (start, *weights_of(source, target, start, min(start + step, source), filter))
+        for start in range(0, source, step)
+    ]
+    used = [start + np.flatnonzero(share.any(axis=0)) for start, share, _ in found]
+    columns = np.concatenate(used)
+    sampled = 2 * len(columns) <= source
+    parts, begin = [], 0
+    for (start, share, first), kept in zip(found, used, strict=True):
+        if sampled:
+            share = share[:, kept - start]
+        end = begin + share.shape[1]
+        if share.size:
+            parts.append((begin, end, first, torch.from_numpy(np.ascontiguousarray(share.T))))
+        begin = end
+    return columns if sampled else None, parts
+
+
+def _add_across(lines: torch.Tensor, parts: list[_Part], out: torch.Tensor) -> None:
+    """Lines (n, used pixels) times `_parts`, added to (n, targets)."""
+    for start, stop, first, share in parts:
+        out[:, first : first + share.shape[1]].addmm_(lines[:, start:stop], share)
+
+
+def resize(array: np.ndarray, height: int, width: int, filter: str = "area") -> np.ndarray:
+    """The same for a picture in memory, each axis by itself.
+
+    Args:
+        array: (h, w, c), any real type; its scale is kept.
+
+    Returns:
+        (height, width, c) float32.
+    """
+    down = weights(array.shape[0], height, filter)
+    across = weights(array.shape[1], width, filter)
+    values = array.astype(np.float32)
+    part = _product(down, values.reshape(len(array), -1)).reshape(height, *array.shape[1:])
+    columns = np.ascontiguousarray(part.transpose(0, 2, 1)).reshape(-1, array.shape[1])
+    small = _product(columns, np.ascontiguousarray(across.T)).reshape(height, -1, width)
+    return np.ascontiguousarray(small.transpose(0, 2, 1))
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b by torch, whose threads sleep while they wait; those of numpy's BLAS spin."""
+    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+
+
+def weights(source: int, target: int, filter: str = "area") -> np.ndarray:
+    """How much each of `source` pixels in a line adds to each of `target`.
+
+    By area, a target pixel is a box of source / target pixels and counts the part of each that
+    it covers. Growing, the box would be narrower than a pixel and the picture a staircase:
+    neighbours are mixed by the distance of the pixel centres instead, held at the border, which
+    is what all three filters do then.
+
+    Returns:
+        (target, source) float32; rows add up to 1.
+    """
+    return weights_of(source, target, 0, source, filter)[0]
+
+
+def weights_of(
+    source: int, target: int, start: int, stop: int, filter: str = "area"
+) -> tuple[np.ndarray, int]:
+    """The columns [start, stop) of `weights`, without the rows that are 0 above and below.
+
+    Returns:
+        (rows, stop - start) float32, and the index of the first row kept.
+    """
+    assert filter in FILTERS, f"there is no filter {filter!r}"
+    pixel = np.arange(start, stop)
+    if filter == "area" and source >= target:
+        # Whole numbers up to the division, so that no part is lost to rounding: all borders
+        # are multiples of 1 / target.
+        first, last = start * target // source, -(-stop * target // source)
+        cell = np.arange(first, last)[:, None]
+        right = np.minimum((cell + 1) * source, (pixel + 1) * target)
+        left = np.maximum(cell * source, pixel * target)
+        return (np.maximum(right - left, 0) / source).astype(np.float32), first
+    step = source / target
+    wide = filter == "triangle" and step > 1
+    # Targets whose hats, `step` or one pixel wide on each side, can reach these pixels.
+    reach = step if wide else 1.0
+    first = min(max(int((start - reach) / step - 1), 0), target)
+    last = max(min(int((stop + reach) / step + 2), target), first)
+    if start == 0:
+        first = 0
+    if stop == source:
+        last = target
+    centre = (np.arange(first, last)[:, None] + 0.5) * step - 0.5
+    if wide:
+        hats = (
+            np.maximum(1 - np.abs(centre - pixel) / step, 0)
+            / _hat_sums(source, target)[first:last, None]
+        )
+    else:
+        hats = np.maximum(1 - np.abs(centre.clip(0, source - 1) - pixel), 0)
+    return hats.astype(np.float32), first
+
+
+@lru_cache(maxsize=8)
+def _hat_sums(source: int, target: int) -> np.ndarray:
+    """What the hats of "triangle" add up to: less at the border, where they are cut. (target,)"""
+    step = source / target
+    centre = (np.arange(target)[:, None] + 0.5) * step - 0.5
+    pixel = np.floor(centre - step) + np.arange(int(2 * step) + 3)
+    hats = np.maximum(1 - np.abs(centre - pixel) / step, 0)
+    return np.where((pixel >= 0) & (pixel < source), hats, 0).sum(axis=1)

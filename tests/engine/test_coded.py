@@ -1,0 +1,43 @@
+"""From code to code, against the Transforms' own numbers in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from memory_pictures import colours, soft_disc
+
+from hzcli.core.curves import Curves
+from hzcli.core.lut import Lut3D, identity_lut
+from hzcli.engine import coded
+
+CURVES = Curves(torch.linspace(0, 1, 9, dtype=torch.float64).pow(1.4).float().expand(1, 3, -1))
+TABLE = Lut3D((identity_lut(9)[None] * 0.8 + 0.1).clamp(0, 1).flip(1))
+
+
+@pytest.mark.parametrize("transform", [CURVES, TABLE], ids=["curves", "table"])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+@pytest.mark.parametrize("width", [300, 301])
+def test_codes_are_those_of_the_numbers(transform, depth, strength, width) -> None:
+    if transform is TABLE:
+        pytest.importorskip("PyOpenColorIO")
+    picture, mask = colours(90, width, depth), soft_disc(90, width, 8, (0.5, 0.5), 40)
+    mask[20:70, 90:260] = 255
+    wide = picture.astype(np.uint16) * (257 if depth == 8 else 1)
+    rows = wide.copy()
+    how = coded.prepared(transform, strength)
+    assert how is not None
+    coded.recolour(picture, rows, mask, how)
+    source = torch.from_numpy(wide.transpose(2, 0, 1) / 65535)[None]
+    exact = transform.__class__(next(iter(vars(transform).values())).double())
+    result = exact.apply(source, source[:, :1], None)  # type: ignore[arg-type]
+    soft = torch.from_numpy(mask / 255) * strength
+    expected = (source + soft * (result.clamp(0, 1) - source))[0].numpy().transpose(1, 2, 0)
+    assert np.abs(rows - expected * 65535).max() < 0.53
+    assert np.array_equal(rows[mask == 0], wide[mask == 0])
+
+
+def test_what_is_no_number_is_left_to_numbers() -> None:
+    assert coded.prepared(Lut3D(TABLE.lut * float("nan")), 1.0) is None
+    assert coded.prepared(Curves(CURVES.knots * float("nan")), 1.0) is None
