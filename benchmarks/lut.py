@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from hzcli.engine.apply_look import prepare, recolour
+from hzcli.engine.looks.apply_look import prepare, recolour
 from hzcli.io.cube import Look
 
 

@@ -71,7 +71,7 @@ def export_lut(
     with session as screen:
         from hzcli.commands.export_lut import LookSettings
         from hzcli.commands.export_lut import export_lut as verb
-        from hzcli.engine.hosts import form
+        from hzcli.engine.looks.hosts import form
         from hzcli.engine.pairing import PairingRules
 
         rules = PairingRules(

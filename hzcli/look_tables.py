@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from hzcli.engine.hosts import LARGEST
+from hzcli.engine.looks.hosts import LARGEST
 from hzcli.report import Result
 from hzcli.tables import MOST_ROWS, STYLES, _relative, _table, _time
 from hzcli.wording import shown

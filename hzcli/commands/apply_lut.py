@@ -14,7 +14,7 @@ from hzcli import __version__
 from hzcli.engine import pairing
 from hzcli.engine.batch import failed, kept
 from hzcli.engine.delivery import HELD_BYTES, FileSettings, opened
-from hzcli.engine.hosts import SPACES
+from hzcli.engine.looks.hosts import SPACES
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules
 from hzcli.errors import HzError, MaskError, PictureError, UsageError
@@ -22,7 +22,7 @@ from hzcli.report import Event, Result
 
 if TYPE_CHECKING:
     from hzcli.core.tetra import Interpolation
-    from hzcli.engine.apply_look import Prepared
+    from hzcli.engine.looks.apply_look import Prepared
 
 __all__ = ["apply_lut"]
 
@@ -74,7 +74,7 @@ def apply_lut(
     everywhere = everywhere or not rules.asks
     jobs = _everywhere(inputs, rules) if everywhere else pairing.find(inputs, rules)
 
-    from hzcli.engine.apply_look import prepare
+    from hzcli.engine.looks.apply_look import prepare
     from hzcli.io import looks
 
     start = time.perf_counter()
@@ -148,7 +148,7 @@ def _apply(
     budget_bytes: int | None,
     spaces: tuple[str, str | None],
 ) -> Outcome:
-    from hzcli.engine.apply_look import apply_look
+    from hzcli.engine.looks.apply_look import apply_look
     from hzcli.io.masks import union
     from hzcli.io.picture import open_picture
     from hzcli.io.writers import open_writer
@@ -216,8 +216,8 @@ def _suited(
         return icc, prepared, warnings
     # Only here: it takes torch, whose import costs more than a look.
     from hzcli.engine.colour import Colour
-    from hzcli.engine.look_colour import ConvertedLook
-    from hzcli.engine.spaces import SPACES as KNOWN
+    from hzcli.engine.looks.look_colour import ConvertedLook
+    from hzcli.engine.looks.spaces import SPACES as KNOWN
 
     look = ConvertedLook(prepared.recolouring, Colour(icc), KNOWN[space])
     name = f"{prepared.name}, {facts.name} to {KNOWN[space].title} and back"

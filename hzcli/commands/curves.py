@@ -74,8 +74,8 @@ def curves(
     taken, note = devices.pick(device)
     on_event(Event("info" if device == "auto" else "note", text=f"device: {note}"))
     from hzcli import models
-    from hzcli.engine import edited
-    from hzcli.engine.look_colour import colour_of
+    from hzcli.engine.looks import edited
+    from hzcli.engine.looks.look_colour import colour_of
     from hzcli.io.masks import union
     from hzcli.io.picture import open_picture
 
@@ -155,7 +155,7 @@ def _default() -> str:
 
 def _write(path: Path, points: Any, overwrite: bool) -> float | None:
     """One file; of an .acv the largest error."""
-    from hzcli.engine import edited
+    from hzcli.engine.looks import edited
 
     kind = FORMATS[path.suffix.lower()]
     if kind == "csv":

@@ -16,16 +16,16 @@ from hzcli import __version__
 from hzcli.engine import pairing
 from hzcli.engine.batch import failed
 from hzcli.engine.delivery import FileSettings, opened
-from hzcli.engine.hosts import CURVE
-from hzcli.engine.look_plan import STDOUT, LookSettings, single, targets_of
+from hzcli.engine.looks.hosts import CURVE
+from hzcli.engine.looks.look_plan import STDOUT, LookSettings, single, targets_of
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules
 from hzcli.errors import HzError, UsageError
 from hzcli.report import Event, Result
 
 if TYPE_CHECKING:
-    from hzcli.engine.foreground import Foreground
-    from hzcli.engine.looks import PictureLook
+    from hzcli.engine.looks.foreground import Foreground
+    from hzcli.engine.looks.looks import PictureLook
 
 __all__ = ["Exported", "LookSettings", "export_lut"]
 
@@ -157,7 +157,7 @@ class _Export:
                 input=str(job.composite), mask=_masks(job), output=str(target), status="kept"
             )
         try:
-            from hzcli.engine import looks
+            from hzcli.engine.looks import looks
 
             with self._seen(job) as seen:
                 look = looks.look_of(seen, self.settings.form.size or looks.FIT_SIZE)
@@ -171,7 +171,7 @@ class _Export:
 
     def together(self, jobs: Sequence[Job], target: Path | Literal["-"]) -> list[Exported]:
         """One look for all pictures that can be done, and its residual on each."""
-        from hzcli.engine import looks
+        from hzcli.engine.looks import looks
 
         found: dict[int, PictureLook] = {}
         rows: dict[int, Exported] = {}
@@ -207,8 +207,8 @@ class _Export:
 
     @contextlib.contextmanager
     def _seen(self, job: Job) -> Iterator[Foreground]:
-        from hzcli.engine.foreground import foreground
-        from hzcli.engine.look_colour import colour_of
+        from hzcli.engine.looks.foreground import foreground
+        from hzcli.engine.looks.look_colour import colour_of
         from hzcli.io.masks import union
         from hzcli.io.picture import open_picture
 
@@ -250,7 +250,7 @@ class _Export:
         """What the host is given, as numbers of the file's precision."""
         import numpy as np
 
-        from hzcli.engine import looks, spaces
+        from hzcli.engine.looks import looks, spaces
 
         form = self.settings.form
         if form.curves:
@@ -275,7 +275,7 @@ class _Export:
         self, job: Job, seen: Foreground, given: Any, look: PictureLook | None = None
     ) -> Exported:
         """How near what the host is given comes; look: what it was made of, if not of several."""
-        from hzcli.engine import looks, spaces
+        from hzcli.engine.looks import looks, spaces
 
         s = self.settings
         residual = looks.residual_of(
@@ -317,7 +317,7 @@ class _Export:
     def _write(self, given: Any, target: Path | Literal["-"], name: str, row: Exported) -> None:
         import numpy as np
 
-        from hzcli.engine.spaces import SPACES
+        from hzcli.engine.looks.spaces import SPACES
         from hzcli.io import looks as files
         from hzcli.io.cube import Look
 

@@ -137,7 +137,7 @@ def _size(job: Job) -> Any:
 
 def _seen(job: Job, asked: Asked, pixels: bool) -> Seen:
     """One picture; what is wrong with it or its mask is said beside what is known of it."""
-    from hzcli.io.found import examine
+    from hzcli.io.formats.found import examine
 
     seen = Seen(input=str(job.composite))
     if job.error is not None and not is_picture(job.composite):
@@ -204,7 +204,7 @@ def _profile(seen: Seen, header: Any, meta: Any, asked: Asked) -> Seen:
 
 def _run(seen: Seen, job: Job, header: Any, asked: Asked) -> Seen:
     """Where the result would go, how it would be stored, in which bands it would be made."""
-    from hzcli.io.faults import check_pixels
+    from hzcli.io.formats.faults import check_pixels
     from hzcli.io.writers import resolve
 
     check_pixels(header, asked.max_pixels)
@@ -247,7 +247,7 @@ def _run(seen: Seen, job: Job, header: Any, asked: Asked) -> Seen:
 
 
 def _metadata(seen: Seen, path: Path, header: Any, asked: Asked) -> Seen:
-    from hzcli.io import metadata
+    from hzcli.io.metadata import policies as metadata
 
     found = metadata.summary(path, seen.run["format"])
     said = {

@@ -159,7 +159,7 @@ def _edited(settings: Settings, models: Sequence[str | Path]) -> Any:
             "--curves goes with no --model, --weights or --background: it takes their place",
             "Leave them out.",
         )
-    from hzcli.engine import edited
+    from hzcli.engine.looks import edited
 
     return edited.load(settings.curves)
 

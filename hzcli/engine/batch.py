@@ -22,7 +22,7 @@ from hzcli.errors import HzError
 from hzcli.report import Event, Result
 
 if TYPE_CHECKING:
-    from hzcli.io.ladder import Ladder
+    from hzcli.io.metadata.ladder import Ladder
 
 OnEvent = Callable[[Event], None]
 
@@ -122,7 +122,7 @@ def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event:
     outcomes: list[Outcome] = []
     interrupted = False
     on_event(Event("begin", count=len(jobs)))
-    from hzcli.io.ladder import Ladder
+    from hzcli.io.metadata.ladder import Ladder
 
     with Ladder(settings.files.metadata) as ladder:
         try:

@@ -21,7 +21,7 @@ from hzcli.io.mask_options import MaskOptions
 from hzcli.io.writers.choices import OutputOptions, Resolved, resolve
 
 if TYPE_CHECKING:
-    from hzcli.io.ladder import Ladder
+    from hzcli.io.metadata.ladder import Ladder
     from hzcli.io.picture import RowReader
 
 # Decoded pixels that one reader keeps in memory at most; the rest of a budget is the bands'.
@@ -146,7 +146,7 @@ def deliver(job: Job, target: Path, predictor: Any, settings: Any, ladder: Ladde
     from hzcli.engine.colour import Colour
     from hzcli.engine.layers import AlsoWriter
     from hzcli.io import profiles
-    from hzcli.io.metadata import Edit
+    from hzcli.io.metadata.policies import Edit
     from hzcli.io.picture import open_picture
     from hzcli.io.writers import open_writer
 

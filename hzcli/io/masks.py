@@ -92,7 +92,8 @@ def _open_layer(path: Path, layer: str) -> Any:
             f"{path} has no layers to take the mask from",
             f"--mask-from psd:{layer} is for PSD and PSB files.",
         )
-    from hzcli.io import picture, psd
+    from hzcli.io import picture
+    from hzcli.io.formats import psd
 
     # At once, not at the first read: a dry run says it when there is no such layer.
     header = picture.peek(path)

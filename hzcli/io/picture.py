@@ -11,10 +11,10 @@ import numpy as np
 
 from hzcli.core.window import Size, Window, bands
 from hzcli.errors import MaskError
-from hzcli.io import layout as meaning
-from hzcli.io.faults import check_pixels
-from hzcli.io.found import Found, Source, examine
-from hzcli.io.held import source as stored_pixels
+from hzcli.io.formats import layout as meaning
+from hzcli.io.formats.faults import check_pixels
+from hzcli.io.formats.found import Found, Source, examine
+from hzcli.io.formats.held import source as stored_pixels
 from hzcli.io.meta import Header, Meta, orient, stored_box
 
 __all__ = ["Header", "Meta", "RowReader", "open_mask", "open_picture", "orient", "peek"]

@@ -16,7 +16,7 @@ from made_shots import Darker, Hz, shot
 
 import hzcli.models
 from hzcli.core.curves import Curves
-from hzcli.engine import edited
+from hzcli.engine.looks import edited
 from hzcli.errors import LookError
 
 CURVES = ("curves", "a.png", "--mask-suffix", "_m", "--device", "cpu")

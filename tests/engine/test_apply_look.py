@@ -19,7 +19,7 @@ from hzcli.core.tetra import (
     interpolate_1d,
 )
 from hzcli.core.window import Size, Window
-from hzcli.engine.apply_look import apply_look, prepare, recolour
+from hzcli.engine.looks.apply_look import apply_look, prepare, recolour
 from hzcli.errors import MaskError
 from hzcli.io.cube import Look
 from hzcli.io.looks import weakened
@@ -206,7 +206,7 @@ def test_bands_are_the_whole_picture(dtype: type, monkeypatch: pytest.MonkeyPatc
 
     for rows in (None, 7, 64):
         if rows is not None:
-            import hzcli.engine.apply_look as module
+            import hzcli.engine.looks.apply_look as module
             from hzcli.engine.plan import Plan
 
             plan = Plan(rows, WIDTH, 0, "bands")
@@ -252,7 +252,7 @@ def test_without_opencolorio_numpy_does_it(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_torch_is_loaded() -> None:
     """Importing it takes longer than applying a look."""
     code = (
-        "import sys, hzcli.commands.apply_lut, hzcli.engine.apply_look, hzcli.io.tiff, "
+        "import sys, hzcli.commands.apply_lut, hzcli.engine.looks.apply_look, hzcli.io.tiff, "
         "hzcli.io.picture, hzcli.io.looks, hzcli.commands.mix; sys.exit('torch' in sys.modules)"
     )
     root = Path(__file__).resolve().parents[2]

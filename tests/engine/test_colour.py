@@ -15,8 +15,9 @@ from test_source import Mirrored
 from hzcli.core.lut import Lut3D
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size
-from hzcli.engine import spaces, stream, thumbnail
+from hzcli.engine import stream, thumbnail
 from hzcli.engine.colour import Colour
+from hzcli.engine.looks import spaces
 from hzcli.engine.source import Source
 from hzcli.errors import PictureError, UsageError
 from hzcli.io import profiles

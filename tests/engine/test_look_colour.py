@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hzcli.engine import spaces
-from hzcli.engine.apply_look import Prepared, prepare, recolour
 from hzcli.engine.colour import Colour
-from hzcli.engine.look_colour import ConvertedLook
-from hzcli.engine.spaces import SPACES, SRGB
+from hzcli.engine.looks import spaces
+from hzcli.engine.looks.apply_look import Prepared, prepare, recolour
+from hzcli.engine.looks.look_colour import ConvertedLook
+from hzcli.engine.looks.spaces import SPACES, SRGB
 from hzcli.io.cube import Look
 from hzcli.io.profiles import profile
 

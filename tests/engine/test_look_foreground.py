@@ -12,10 +12,10 @@ from looks_by_rule import Blurring, Held, Model, delivered_by, picture, soft_mas
 from torch import Tensor
 
 from hzcli.core.window import Window
-from hzcli.engine import looks, spaces
 from hzcli.engine.colour import Colour
-from hzcli.engine.foreground import Part, foreground
-from hzcli.engine.spaces import SPACES, SRGB
+from hzcli.engine.looks import looks, spaces
+from hzcli.engine.looks.foreground import Part, foreground
+from hzcli.engine.looks.spaces import SPACES, SRGB
 from hzcli.io.profiles import profile
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hzcli.engine.residual import Residual, Spread, cielab, delta_e_2000
+from hzcli.engine.looks.residual import Residual, Spread, cielab, delta_e_2000
 
 
 def test_delta_e_agrees_with_another_library() -> None:

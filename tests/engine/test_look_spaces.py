@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hzcli.core import tetra
-from hzcli.engine import looks, spaces
-from hzcli.engine.looks import PictureLook
-from hzcli.engine.spaces import SPACES, SRGB
+from hzcli.engine.looks import looks, spaces
+from hzcli.engine.looks.looks import PictureLook
+from hzcli.engine.looks.spaces import SPACES, SRGB
 
 
 def test_known_matrices() -> None:

@@ -15,9 +15,9 @@ from hzcli.core import tetra
 from hzcli.core.curves import Curves
 from hzcli.core.lut import Lut3D, identity_lut
 from hzcli.core.window import Window
-from hzcli.engine import looks, spaces
-from hzcli.engine.foreground import foreground
-from hzcli.engine.looks import PictureLook
+from hzcli.engine.looks import looks, spaces
+from hzcli.engine.looks.foreground import foreground
+from hzcli.engine.looks.looks import PictureLook
 
 
 def test_a_table_is_taken_as_it_is() -> None:

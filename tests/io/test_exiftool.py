@@ -15,10 +15,10 @@ import made_metadata as made
 import pytest
 
 from hzcli.core.window import Size
-from hzcli.io import exiftool
-from hzcli.io.exiftool import Exiftool, ExiftoolError
-from hzcli.io.ladder import Ladder
-from hzcli.io.metadata import Edit
+from hzcli.io.metadata import exiftool
+from hzcli.io.metadata.exiftool import Exiftool, ExiftoolError
+from hzcli.io.metadata.ladder import Ladder
+from hzcli.io.metadata.policies import Edit
 
 SIZE = Size(64, 48)
 EDIT = Edit("hz 1.0", {"model": "hinet"}, datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc))
@@ -275,7 +275,7 @@ def test_a_bad_companion_costs_no_picture(tmp_path: Path, text: str, said: str) 
 
     assert time.monotonic() - start < 10
     assert len(job.notes) == 1 and said in job.notes[0]
-    from hzcli.io import exif
+    from hzcli.io.metadata import exif
 
     assert exif.read_tiff(path).exif[42036] == (2, b"HZ 50mm F1.8")
 

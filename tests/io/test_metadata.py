@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hzcli.core.window import Size
-from hzcli.io import exif
-from hzcli.io.blocks import blocks
-from hzcli.io.embed import Carried, embed
-from hzcli.io.ladder import Ladder
-from hzcli.io.metadata import Edit, carried, summary
+from hzcli.io.metadata import exif
+from hzcli.io.metadata.blocks import blocks
+from hzcli.io.metadata.embed import Carried, embed
+from hzcli.io.metadata.ladder import Ladder
+from hzcli.io.metadata.policies import Edit, carried, summary
 
 SIZE = Size(64, 48)  # of the photo turned upright
 WHEN = datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc)

@@ -13,8 +13,8 @@ from ruled_psd import psd, resource
 
 from hzcli.core.window import Size, Window, bands
 from hzcli.errors import HzError, MaskError, PictureError
+from hzcli.io.formats.psd import psd_layer_mask
 from hzcli.io.picture import open_mask, open_picture, peek
-from hzcli.io.psd import psd_layer_mask
 
 HEIGHT, WIDTH = 150, 83
 CODINGS = ["raw", "packbits", "zip", "zip with prediction"]

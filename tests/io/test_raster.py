@@ -11,10 +11,10 @@ from ruled_pictures import rough, smooth
 
 from hzcli.core.window import Size, Window
 from hzcli.errors import BudgetError, HzError, PictureError
+from hzcli.io.formats.raster import examine
+from hzcli.io.formats.sniff import FORMATS
 from hzcli.io.picture import open_mask, open_picture, peek
-from hzcli.io.raster import examine
 from hzcli.io.scratch import Scratch
-from hzcli.io.sniff import FORMATS
 
 
 def _read(path):

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hzcli.core.window import Size
-from hzcli.io.ladder import Ladder
-from hzcli.io.metadata import Edit
-from hzcli.io.sidecar import sidecar_text
-from hzcli.io.xmp import DC, Packet
+from hzcli.io.metadata.ladder import Ladder
+from hzcli.io.metadata.policies import Edit
+from hzcli.io.metadata.sidecar import sidecar_text
+from hzcli.io.metadata.xmp import DC, Packet
 
 SIZE = Size(64, 48)
 EDIT = Edit("hz 1.0", {"model": "hinet"}, datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc))

@@ -11,7 +11,7 @@ from ruled_pictures import rough
 
 from hzcli.core.window import Size, Window, bands
 from hzcli.errors import PictureError
-from hzcli.io import segments
+from hzcli.io.formats import segments
 from hzcli.io.picture import open_mask, open_picture, peek
 
 HEIGHT, WIDTH = 101, 83

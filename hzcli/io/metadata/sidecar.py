@@ -10,9 +10,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from hzcli.io import exif, photoshop
-from hzcli.io.exif import BROKEN, Field, Ifds
-from hzcli.io.xmp import AUX, CORE, DC, EXIF, EXIF_EX, PHOTOSHOP, TIFF, Packet
+from hzcli.io.metadata import exif, photoshop
+from hzcli.io.metadata.exif import BROKEN, Field, Ifds
+from hzcli.io.metadata.xmp import AUX, CORE, DC, EXIF, EXIF_EX, PHOTOSHOP, TIFF, Packet
 
 # code: (namespace, property, kind) with kinds text, number, ratio, version, time, list.
 _ZEROTH = {

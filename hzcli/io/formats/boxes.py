@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from hzcli.io.faults import truncated
+from hzcli.io.formats.faults import truncated
 
 _LARGEST_META = 64 << 20
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from hzcli.core.window import Size
 from hzcli.errors import PictureError
-from hzcli.io.faults import BROKEN, check_decoded, missing, too_large, truncated, unreadable
-from hzcli.io.layout import widened
+from hzcli.io.formats.faults import BROKEN, check_decoded, missing, too_large, truncated, unreadable
+from hzcli.io.formats.layout import widened
+from hzcli.io.formats.raster import fitting
 from hzcli.io.meta import (
     ExifFacts,
     Header,
@@ -27,7 +28,6 @@ from hzcli.io.meta import (
     read_exif,
     upright_size,
 )
-from hzcli.io.raster import fitting
 
 _HEAD = 4096  # the header proper has some dozen bytes, names of channels a few more
 _LARGEST_EXIF = 1 << 20

@@ -15,7 +15,7 @@ import numpy as np
 from hzcli.core.tetra import WHITE
 
 if TYPE_CHECKING:
-    from hzcli.engine.apply_look import Prepared
+    from hzcli.engine.looks.apply_look import Prepared
 
 BLOCK_ROWS = 128  # by one thread
 STRIP_ROWS = 32  # of which the columns with mask are looked for together

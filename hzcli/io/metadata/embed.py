@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hzcli.io import atomic, blocks, exif, photoshop, raster
+from hzcli.io import atomic
+from hzcli.io.formats import raster
+from hzcli.io.metadata import blocks, exif, photoshop
 
 _SEGMENT = 65533  # bytes that a JPEG segment holds
 _COPY = 1 << 20

@@ -16,13 +16,14 @@ from pathlib import Path
 from types import TracebackType
 
 from hzcli.core.window import Size
-from hzcli.io import atomic, exif, exiftool
-from hzcli.io.blocks import Blocks, blocks, kind
-from hzcli.io.embed import Carried, embed
-from hzcli.io.exif import BROKEN
-from hzcli.io.exiftool import Exiftool, ExiftoolError
-from hzcli.io.metadata import POLICIES, Edit, carried
-from hzcli.io.sidecar import sidecar_text
+from hzcli.io import atomic
+from hzcli.io.metadata import exif, exiftool
+from hzcli.io.metadata.blocks import Blocks, blocks, kind
+from hzcli.io.metadata.embed import Carried, embed
+from hzcli.io.metadata.exif import BROKEN
+from hzcli.io.metadata.exiftool import Exiftool, ExiftoolError
+from hzcli.io.metadata.policies import POLICIES, Edit, carried
+from hzcli.io.metadata.sidecar import sidecar_text
 
 _INSTALL = (
     "Some metadata has no proper place in the results: what they cannot hold stands in an .xmp "

@@ -13,7 +13,7 @@ import numpy as np
 
 from hzcli.core.window import Size
 from hzcli.errors import PictureError
-from hzcli.io.faults import BROKEN, check_decoded, too_large, truncated, unreadable
+from hzcli.io.formats.faults import BROKEN, check_decoded, too_large, truncated, unreadable
 from hzcli.io.meta import (
     ExifFacts,
     Header,

@@ -17,8 +17,9 @@ import tifffile
 
 from hzcli.core.window import Size
 from hzcli.errors import PictureError
-from hzcli.io.faults import BROKEN, truncated, unreadable
-from hzcli.io.layout import Layout
+from hzcli.io.formats.faults import BROKEN, truncated, unreadable
+from hzcli.io.formats.layout import Layout
+from hzcli.io.formats.sniff import camera_raw
 from hzcli.io.meta import (
     Header,
     Meta,
@@ -28,7 +29,6 @@ from hzcli.io.meta import (
     upright_size,
     valid_orientation,
 )
-from hzcli.io.sniff import camera_raw
 
 # What tifffile has to say about odd tags is for programmers; hz speaks through its own errors.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from hzcli.core.window import Size
-from hzcli.io import exif, exiftool, photoshop
-from hzcli.io.blocks import Blocks, blocks
-from hzcli.io.embed import Carried
-from hzcli.io.exif import BROKEN
-from hzcli.io.sidecar import words
-from hzcli.io.xmp import Packet
+from hzcli.io.metadata import exif, exiftool, photoshop
+from hzcli.io.metadata.blocks import Blocks, blocks
+from hzcli.io.metadata.embed import Carried
+from hzcli.io.metadata.exif import BROKEN
+from hzcli.io.metadata.sidecar import words
+from hzcli.io.metadata.xmp import Packet
 
 __all__ = ["POLICIES", "Blocks", "Carried", "Edit", "Summary", "blocks", "carried", "summary"]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hzcli.errors import HzError
-from hzcli.io import exif as exifs
-from hzcli.io import exr_header, photoshop
-from hzcli.io.exif import BROKEN
-from hzcli.io.xmp import Packet
+from hzcli.io.metadata import exif as exifs
+from hzcli.io.metadata import exr_header, photoshop
+from hzcli.io.metadata.exif import BROKEN
+from hzcli.io.metadata.xmp import Packet
 
 # Blocks are kilobytes, with depth maps inside megabytes; more would be a crafted length.
 _LARGEST = 64 << 20
@@ -286,7 +286,7 @@ def _psd(path: Path, file: BinaryIO) -> Blocks:
 
 
 def _heif(path: Path, file: BinaryIO) -> Blocks:
-    from hzcli.io.boxes import read
+    from hzcli.io.formats.boxes import read
 
     exif, xmp = None, None
     listed = read(path, "heic", file)

@@ -14,11 +14,11 @@ import torch
 
 from hzcli.core.tetra import WHITE
 from hzcli.engine.colour import Colour
-from hzcli.engine.spaces import SRGB, Space, convert
+from hzcli.engine.looks.spaces import SRGB, Space, convert
 from hzcli.io import profiles
 
 if TYPE_CHECKING:
-    from hzcli.engine.apply_look import Recolouring
+    from hzcli.engine.looks.apply_look import Recolouring
 
 BLOCK = 1 << 15  # colours converted at once
 

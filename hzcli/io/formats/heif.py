@@ -14,8 +14,8 @@ import numpy as np
 
 from hzcli.core.window import Size
 from hzcli.errors import PictureError
-from hzcli.io import boxes
-from hzcli.io.faults import (
+from hzcli.io.formats import boxes
+from hzcli.io.formats.faults import (
     BROKEN,
     check_decoded,
     missing,
@@ -24,7 +24,8 @@ from hzcli.io.faults import (
     truncated,
     unreadable,
 )
-from hzcli.io.layout import widened
+from hzcli.io.formats.layout import widened
+from hzcli.io.formats.raster import fitting
 from hzcli.io.meta import (
     ExifFacts,
     Header,
@@ -35,7 +36,6 @@ from hzcli.io.meta import (
     read_exif,
     upright_size,
 )
-from hzcli.io.raster import fitting
 
 _LARGEST_EXIF = 1 << 20
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")

@@ -85,7 +85,7 @@ def predicted(
     import torch
 
     from hzcli.engine import stream, thumbnail
-    from hzcli.engine.foreground import needed
+    from hzcli.engine.looks.foreground import needed
 
     if not hasattr(predictor, "curves"):
         raise UsageError(

@@ -16,8 +16,8 @@ import numpy as np
 
 from hzcli.core.window import Size
 from hzcli.errors import PictureError
-from hzcli.io.faults import BROKEN, missing, too_large, unreadable
-from hzcli.io.layout import Layout
+from hzcli.io.formats.faults import BROKEN, missing, too_large, unreadable
+from hzcli.io.formats.layout import Layout
 from hzcli.io.meta import Header, Meta
 
 _SAVE = "Write one part with the channels R, G, B (and A), or Y, scanlines or tiles."

@@ -15,7 +15,7 @@ import numpy as np
 
 from hzcli.core.tetra import WHITE, CodedLook, Interpolation, shaped_codes
 from hzcli.core.window import Size, Window, bands
-from hzcli.engine.look_band import BINS, recolour
+from hzcli.engine.looks.look_band import BINS, recolour
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.overlap import Clock, ahead, behind
 from hzcli.engine.plan import plan

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hzcli.engine import pairing
-from hzcli.engine.hosts import EXTENSIONS, Form
+from hzcli.engine.looks.hosts import EXTENSIONS, Form
 from hzcli.engine.pairing import Job
 from hzcli.errors import UsageError
 

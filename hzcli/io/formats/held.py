@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hzcli.core.window import Size, bands
-from hzcli.io.found import Found, Source
+from hzcli.io.formats.found import Found, Source
 from hzcli.io.scratch import TILE, Scratch
 
 # Decoded pixels that a reader may keep in memory when the caller does not say.

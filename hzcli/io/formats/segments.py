@@ -18,9 +18,9 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from hzcli.io.faults import BROKEN, too_large, truncated, unreadable
-from hzcli.io.layout import widened
-from hzcli.io.tags import JPEG, NONE, Page
+from hzcli.io.formats.faults import BROKEN, too_large, truncated, unreadable
+from hzcli.io.formats.layout import widened
+from hzcli.io.formats.tags import JPEG, NONE, Page
 
 _DECODERS = {
     5: imagecodecs.lzw_decode,

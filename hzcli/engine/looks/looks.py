@@ -22,10 +22,10 @@ from hzcli.core import lut, tetra
 from hzcli.core.curves import Curves
 from hzcli.core.lut import Lut3D, fit_lut
 from hzcli.core.transform import Transform
-from hzcli.engine import spaces
-from hzcli.engine.foreground import Foreground, Part
-from hzcli.engine.residual import BINS, Residual, binned
-from hzcli.engine.spaces import SRGB, Space
+from hzcli.engine.looks import spaces
+from hzcli.engine.looks.foreground import Foreground, Part
+from hzcli.engine.looks.residual import BINS, Residual, binned
+from hzcli.engine.looks.spaces import SRGB, Space
 
 FIT_SIZE = 33  # nodes a side of a fitted table, at least
 BEYOND = 0.25  # how far a model's colours may leave [0, 1] before a fit holds them

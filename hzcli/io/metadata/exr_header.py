@@ -9,7 +9,7 @@ import struct
 from fractions import Fraction
 from typing import Any, BinaryIO
 
-from hzcli.io.exif import ASCII, MAKE, MODEL, SHORT, Ifds, text
+from hzcli.io.metadata.exif import ASCII, MAKE, MODEL, SHORT, Ifds, text
 
 _LARGEST = 1 << 20
 _NAME = 256

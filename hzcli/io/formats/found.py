@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from hzcli.errors import PictureError
-from hzcli.io.layout import Layout
+from hzcli.io.formats.layout import Layout
+from hzcli.io.formats.sniff import sniff
 from hzcli.io.meta import Header, Meta
-from hzcli.io.sniff import sniff
 
 
 class Source(Protocol):
@@ -51,7 +51,7 @@ def examine(path: Path) -> Found:
     if kind in ("tiff", "psd"):
         found = _examine_paged(path, kind)
     elif kind == "exr":
-        from hzcli.io import exr
+        from hzcli.io.formats import exr
 
         part = exr.examine(path)
         row = part.header.stored.width * len(part.channels) * 4
@@ -67,8 +67,8 @@ def examine(path: Path) -> Found:
 
 def _examine_paged(path: Path, kind: str) -> Found:
     """TIFF and PSD: strips or tiles, but for a PSD that is one deflated stream."""
-    from hzcli.io import psd, tags
-    from hzcli.io.segments import TiffRows
+    from hzcli.io.formats import psd, tags
+    from hzcli.io.formats.segments import TiffRows
 
     if kind == "tiff":
         page = tags.examine(path)
@@ -84,17 +84,17 @@ def _examine_whole(path: Path, kind: str) -> Found:
     """What codecs give only as a whole; they expand palettes and put transparency last."""
     associated = False
     if kind in ("heic", "avif"):
-        from hzcli.io import heif
+        from hzcli.io.formats import heif
 
         header, meta = heif.examine(path, kind)
         decode, associated = heif.decode, heif.associated(header)
     elif kind == "jxl":
-        from hzcli.io import heif, jxl
+        from hzcli.io.formats import heif, jxl
 
         header, meta = jxl.examine(path)
         decode, associated = jxl.decode, heif.associated(header)
     else:
-        from hzcli.io import raster
+        from hzcli.io.formats import raster
 
         header, meta = raster.examine(path, kind)
         decode = raster.decode

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hzcli.engine.spaces import D65, SRGB
+from hzcli.engine.looks.spaces import D65, SRGB
 
 BINS = 64  # a side, of the colours that are told apart
 LEVEL_BINS = 64  # to an 8-bit level

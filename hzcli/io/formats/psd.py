@@ -19,10 +19,10 @@ import numpy as np
 
 from hzcli.core.window import Size
 from hzcli.errors import MaskError, PictureError
-from hzcli.io.faults import BROKEN, check_decoded, missing, too_large, unreadable
-from hzcli.io.layout import Layout
+from hzcli.io.formats.faults import BROKEN, check_decoded, missing, too_large, unreadable
+from hzcli.io.formats.layout import Layout
+from hzcli.io.formats.tags import NONE, Page, check_extent
 from hzcli.io.meta import Header, Meta, profile, read_exif, resolution
-from hzcli.io.tags import NONE, Page, check_extent
 
 _MODES = {0: "bilevel", 1: "grey", 2: "palette", 3: "rgb", 4: "cmyk", 8: "grey"}
 _OTHER_MODES = {7: "Multichannel", 9: "Lab"}

@@ -1,0 +1,1 @@
+"""Formats: what each container says and how its pixels are read."""

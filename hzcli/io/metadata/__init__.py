@@ -1,0 +1,1 @@
+"""Metadata: read as blocks, thinned by a policy, embedded or put beside."""
