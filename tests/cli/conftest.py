@@ -67,6 +67,8 @@ def python(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     def start(code: str, arguments: Sequence[str] = ()) -> subprocess.Popen[str]:
         paths = [str(root), str(here), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        # Whoever runs the tests in the background has Ctrl-C ignored, which is handed down.
+        code = f"import signal; signal.signal(2, signal.default_int_handler)\n{code}"
         return subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             cwd=tmp_path,

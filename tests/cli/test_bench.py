@@ -214,7 +214,10 @@ def test_interrupted_it_cleans_up(
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
 
     assert process.returncode == 130, err
     assert json.loads(out.splitlines()[-1])["interrupted"] is True

@@ -144,7 +144,8 @@ def test_a_batch_mixes_given_and_made_ones(iharmony: Path):
     assert torch.equal(again.batch(16, 32, step=5).composite, batch.composite)
     held = Mixture.load([iharmony], "val", recipe, torch.device("cpu"), 3).fixed(24)
     kinds = torch.cat([b.kind for b in held])
-    assert (kinds == GIVEN).sum() == len(kinds) // 2
+    # Of few photographs several composites are made; those given are taken once.
+    assert (kinds == GIVEN).sum() == 4 and len(kinds) >= 64 + 4
 
 
 def test_a_folder_without_given_composites_has_no_pairs(folder: Path):
