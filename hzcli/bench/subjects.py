@@ -62,6 +62,8 @@ def subjects(names: Sequence[str]) -> list[Subject]:
         elif name.endswith(PUBLISHED) and name.removesuffix(PUBLISHED) in _variants():
             variant = name.removesuffix(PUBLISHED)
             found.append(Subject(name, "published", variant, variant))
+        elif (system := catalog.card(name.removesuffix(COMPACT))) and name.endswith(COMPACT):
+            found.append(Subject(name, "compact", system.id, system.variants[0]))
         else:
             raise ModelError(f"there is no network {name!r} to measure", f"Known: {_list(known)}")
     return list(dict.fromkeys(found))

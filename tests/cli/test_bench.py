@@ -213,6 +213,7 @@ def test_interrupted_it_cleans_up(
     with python(code) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
+        time.sleep(0.5)  # it is told of before it is waited for
         process.send_signal(signal.SIGINT)
         try:
             out, err = process.communicate(timeout=60)

@@ -15,6 +15,7 @@ import torch
 from made_shots import Darker, Hz, shot
 
 import hzcli.models
+from hzcli import catalog
 from hzcli.core.curves import Curves
 from hzcli.engine.looks import edited
 from hzcli.errors import LookError
@@ -231,12 +232,13 @@ def test_outputs_are_checked_first(
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 
-def test_models_without_curves(hz: Hz, bare_hz: Hz, tmp_path: Path) -> None:
+def test_models_without_curves(hz: Hz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another model is refused; where no S2CRNet is installed, it is said how to get one."""
     shot(tmp_path / "a.png")
     said = hz(*CURVES, "-m", "darker")
     assert (said.exit_code, "darker holds no curves" in said.err) == (2, True)
 
+    monkeypatch.setattr(catalog, "installed", list)
     said = hz(*CURVES)
     assert said.exit_code == 4
     assert "hz models import" in said.err
