@@ -17,7 +17,8 @@ class Outcome:
         may add up to more than "total".
     foreground: mean of the soft mask, [0, 1].
     change_mean, change_p99: |delivered - source| over the pixels with mask > 0 and the three
-        channels, in 8-bit levels.
+        channels, in 8-bit levels; of masks above two million pixels estimated from one row in
+        up to 16.
     metrics: {protocol: {"before" | "after": {"mse", "fmse", "psnr", "ssim"}}}, where a ground
         truth was given.
     error: {"code", "message", "hint"} of a picture that failed.
