@@ -104,7 +104,8 @@ def _parts(source: int, target: int, filter: str) -> tuple[np.ndarray | None, li
 def _add_across(lines: torch.Tensor, parts: list[_Part], out: torch.Tensor) -> None:
     """Lines (n, used pixels) times `_parts`, added to (n, targets)."""
     for start, stop, first, share in parts:
-        out[:, first : first + share.shape[1]].addmm_(lines[:, start:stop], share)
+        # Summed by itself, then added: of small numbers added to a large one, more is lost.
+        out[:, first : first + share.shape[1]] += lines[:, start:stop] @ share
 
 
 def resize(array: np.ndarray, height: int, width: int, filter: str = "area") -> np.ndarray:
