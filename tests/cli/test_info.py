@@ -245,11 +245,6 @@ def test_looking_at_heads_takes_no_torch() -> None:
 
 
 def test_the_command_line(hz: Hz) -> None:
-    from hzcli.cli import app
-
-    names = {entry.name or entry.callback.__name__ for entry in app.registered_commands}
-    if "info" not in names:
-        pytest.skip("the command is not registered")
     shot(Path("x.jpg"))
     said = hz("info", "x.jpg", "--mask-suffix", "_m", "--pixels")
     assert said.exit_code == 0 and "x_m.png" in said.out
