@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from hzcli import checkpoints
+from hzcli.errors import ModelError
 from hzcli.evaluation.traits import traits_of
 from hzcli.io.atomic import write_text
 from hzcli.models import readings_of
@@ -21,13 +22,20 @@ from hzcli.train.recipes import Recipe, build
 def save_weights(model: Any, path: Path, *, id: str) -> None:
     """Write any model's weights as fp16 safetensors that `hzcli.models.load` takes.
 
-    Whole numbers (counters) keep their type. What tensor shapes cannot tell stands in the
-    metadata; the configuration is there for people to read.
+    Vectors stay float32: they cost next to nothing, and a normalisation's running variance may
+    lie beyond what fp16 holds. Whole numbers (counters) keep their type. What tensor shapes
+    cannot tell stands in the metadata; the configuration is there for people to read.
+
+    Raises:
+        ModelError: a weight is no number, or too large for fp16.
     """
-    state = {
-        key: value.to(torch.float16) if value.is_floating_point() else value
-        for key, value in model.state_dict().items()
-    }
+    state = {key: _stored(value) for key, value in model.state_dict().items()}
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ModelError(
+                f"{key} holds what is no number, or too large for fp16",
+                "The run has diverged: train again at a lower rate.",
+            )
     metadata = {
         "model": model.card.model,
         "id": id,
@@ -36,6 +44,13 @@ def save_weights(model: Any, path: Path, *, id: str) -> None:
         "config": json.dumps(asdict(model.config)),
     }
     checkpoints.write(state, path, metadata)
+
+
+def _stored(value: torch.Tensor) -> torch.Tensor:
+    """A tensor in the type that it has in a file."""
+    if not value.is_floating_point():
+        return value
+    return value.to(torch.float16 if value.ndim > 1 else torch.float32)
 
 
 def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:

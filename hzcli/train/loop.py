@@ -14,6 +14,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside
+from hzcli.train import echo
 from hzcli.train.adopt import adopt, freeze
 from hzcli.train.adversary import Adversary
 from hzcli.train.charts import curve
@@ -199,10 +201,22 @@ def train(
 
     ahead = itertools.count(step)
 
+    kept: dict[int, tuple[Batch, Stage]] = {}
+
     def make() -> tuple[Batch, Stage]:
         at = next(ahead)
-        stage = stage_at(position(at))
-        return mixture.batch(recipe.batch, max(stage.edge, stage.picture), at), stage
+        number, turn, first = echo.use(at, recipe.echo)
+        if number in kept:
+            batch, stage = kept[number]
+        else:
+            stage = stage_at(position(first))
+            batch = mixture.batch(recipe.batch, max(stage.edge, stage.picture), number)
+        if turn + 1 < recipe.echo:
+            kept[number] = batch, stage
+        else:
+            kept.pop(number, None)
+        stage = replace(stage, local=stage_at(position(at)).local)
+        return echo.mirrored(batch) if turn % 2 else batch, stage
 
     batches_ahead = Prefetch(make)
     objective = OBJECTIVES[recipe.objective]

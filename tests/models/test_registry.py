@@ -74,6 +74,18 @@ def test_each_published_network_is_recognised_by_itself_alone(name: str) -> None
     assert models.detect(shapes) == system
 
 
+def test_a_variance_beyond_fp16_survives_and_no_number_does_not(tmp_path: Path) -> None:
+    network = compact("hinet")
+    network.encoder.norm.running_var[3] = 123_456.5
+    save_weights(network, tmp_path / "w.safetensors", id="w")
+    assert models.load(tmp_path / "w.safetensors").encoder.norm.running_var[3] == 123_456.5
+    for value in (float("nan"), 1e30):
+        network.encoder.mix.weight.data[0, 0] = value
+        with pytest.raises(ModelError, match=r"encoder\.mix\.weight"):
+            save_weights(network, tmp_path / "bad.safetensors", id="bad")
+    assert not (tmp_path / "bad.safetensors").exists()
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_own_weights_come_back_without_a_word_about_them(system: str, tmp_path: Path) -> None:
     """Saved by the trainer, loaded by their tensors: same configuration, same numbers to fp16;
@@ -94,7 +106,7 @@ def test_own_weights_come_back_without_a_word_about_them(system: str, tmp_path: 
     for key, value in loaded.state_dict().items():
         assert value.dtype != torch.float16
         expected = network.state_dict()[key]
-        if value.is_floating_point():
+        if value.is_floating_point() and value.ndim > 1:
             expected = expected.half().float()
         assert torch.equal(value, expected), key
     constants = [*loaded.parameters(), *loaded.buffers()]
