@@ -24,7 +24,9 @@ from torch.nn import functional as F
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.models import cdtnet
-from hzcli.models.cdtnet import SPAN, CDTNet
+from hzcli.models.cdtnet import PublishedCDTNet
+from hzcli.models.cdtnet.as_published import normalise
+from hzcli.models.cdtnet.mapping import SPAN
 
 
 def gathered(table: Tensor, rgb: Tensor) -> Tensor:
@@ -44,9 +46,9 @@ def gathered(table: Tensor, rgb: Tensor) -> Tensor:
     return out[None]
 
 
-def published_way(net: CDTNet, image: Tensor, mask: Tensor, lr: int) -> Tensor:
+def published_way(net: PublishedCDTNet, image: Tensor, mask: Tensor, lr: int) -> Tensor:
     """The authors' forward pass, step by step: (1, 3, H, W)."""
-    x = torch.cat([cdtnet.normalise(image), mask], 1)
+    x = torch.cat([normalise(image), mask], 1)
     x = F.interpolate(x, (lr, lr), mode="bilinear", align_corners=False)
     maps = net.encoder(x)
     small = F.interpolate(mask, maps[0].shape[2:], mode="bilinear", align_corners=False)
@@ -67,7 +69,9 @@ def box(edge: int, share: float) -> Window:
     return Window(start, start + side, start, start + side, Size(edge, edge))
 
 
-def ours(net: CDTNet, thumb: Thumbnail, image: Tensor, mask: Tensor, window: Window) -> Tensor:
+def ours(
+    net: PublishedCDTNet, thumb: Thumbnail, image: Tensor, mask: Tensor, window: Window
+) -> Tensor:
     """The window, harmonised and laid over the composite."""
     transform = net.predict(thumb)
     wide = window.grow(transform.reach.halo)

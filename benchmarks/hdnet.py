@@ -27,9 +27,10 @@ from torch import Tensor
 
 from hzcli.core.window import Size, Window
 from hzcli.models import hdnet
+from hzcli.models.hdnet.dynamics import LocalDynamics
 
 
-class DenseDynamics(hdnet.LocalDynamics):
+class DenseDynamics(LocalDynamics):
     """Local dynamics over all pairs of places, foreground or not."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ class Picture:
         return torch.empty(shape)
 
 
-def weights(net: hdnet.HDNet) -> None:
+def weights(net: hdnet.PublishedHDNet) -> None:
     """Random values that keep the features at a usual size."""
     draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -73,7 +74,7 @@ def weights(net: hdnet.HDNet) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=draw) * row**-0.5)
 
 
-def authors_network(folder: Path, net: hdnet.HDNet) -> torch.nn.Module:
+def authors_network(folder: Path, net: hdnet.PublishedHDNet) -> torch.nn.Module:
     """The public network with the weights of ours."""
     sys.path.insert(0, str(folder))
     sys.modules.setdefault("imp", types.ModuleType("imp"))  # imported there, gone since 3.12

@@ -41,7 +41,8 @@ def train(
         output: the run's folder (default: ./runs/RECIPE): checkpoint, curve, weights.
         resume: go on with the run in `output`.
         init: weights to start from: an installed id or a file. Those of the same model bring
-            their own configuration, others lend their encoder.
+            their own configuration, others lend their encoder; what the recipe calls frozen
+            stays as they have it.
         fit: take the recipe's whole schedule within `minutes`.
         freeze: parts of the network, by name, that are not trained: an encoder that was lent.
         minutes: stop after this much time; a later call resumes.
@@ -65,7 +66,7 @@ def train(
         raise UsageError("--fit is for a time", "Say how long with --minutes.")
     if init is not None and not resume:
         plan, start = _from_weights(plan, init)
-    plan = replace(plan, frozen=tuple(freeze))
+    plan = replace(plan, frozen=tuple(freeze) or (plan.frozen if init is not None else ()))
     folder = output or Path("runs") / recipe
     on_event(Event("info", text=f"device: {note}"))
 
@@ -91,13 +92,16 @@ def train(
 def _from_weights(plan: Recipe, init: str | Path) -> tuple[Recipe, dict[str, Tensor]]:
     """The recipe, and the weights to start from.
 
-    Weights of the same model bring their configuration; of those of another model the encoder
-    is taken, where it fits.
+    Weights of the same model bring their configuration; those of another model the size of
+    their encoder.
     """
     from hzcli import models
+    from hzcli.train.adopt import sized
     from hzcli.train.recipes import config_class
 
     model = models.load(init)
     if isinstance(model.config, config_class(plan.model)):
         plan = replace(plan, config=model.config, published="")
+    elif plan.config is not None:
+        plan = replace(plan, config=sized(plan.config, model.state_dict()))
     return plan, model.state_dict()

@@ -303,7 +303,7 @@ class WholePicture:
     channel of the network's width at its peak.
 
     Args:
-        net: with the layers, the parameter names and the `finish` of HDNet.
+        net: with the layers and the parameter names of HDNet.
         inputs: (1, 3 or 4, H, W), [-1, 1], from `not_filled`; sides multiples of 8.
         masks: (1, 1, H / n, W / n) at n = 1, 2, 4, 8.
         leak: slope of the encoder's LeakyReLU.
@@ -443,5 +443,5 @@ class WholePicture:
                 right + 1 - seen.left,
             )
             raw = F.conv_transpose2d(x, last.weight, last.bias, padding=2)
-            colours = self.net.finish(raw, self.inputs[:, :3, top:bottom, left:right])
+            colours = torch.tanh(raw)
             here[..., left - box.left : right - box.left] = colours / 2 + 0.5

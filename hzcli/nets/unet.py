@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +23,6 @@ from torch.nn import functional as F
 BLUR = 7  # taps a side
 SHARPNESS = 3.0  # of the blending layer's sigmoid
 GATE = 16, 8  # hidden units of a gate: a sixteenth of the channels, but at least this many
-
-Head = Literal["blend", "residual"]
 
 
 def convolve(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
@@ -211,18 +208,16 @@ class Decoder(nn.Module):
 
 
 def blending_layer(
-    attention: nn.Conv2d, to_rgb: nn.Conv2d, features: Tensor, under: Tensor, head: Head
+    attention: nn.Conv2d, to_rgb: nn.Conv2d, features: Tensor, under: Tensor
 ) -> Tensor:
     """The blending layer of iS2AM: a soft attention mask chooses between input and output.
 
     Args:
         attention, to_rgb: 1x1 convolutions of the features to one channel and to three.
         features: (B, C, h, w). under: (B, 3, h, w), what shows where the attention is 1.
-        head: "blend" as in the paper, a * under + (1 - a) * rgb; "residual" adds
-            (1 - a) * rgb to `under`.
     """
     assert attention.bias is not None and to_rgb.bias is not None
     weight = torch.cat([attention.weight, to_rgb.weight])
     z = F.conv2d(features, weight, torch.cat([attention.bias, to_rgb.bias]))
     a, rgb = torch.sigmoid(SHARPNESS * z[:, :1]), z[:, 1:]
-    return a * under + (1 - a) * rgb if head == "blend" else under + (1 - a) * rgb
+    return a * under + (1 - a) * rgb

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from hzcli.errors import UsageError
+from hzcli.nets.compact import CompactEncoder
 
 # A tensor that every compact encoder has, and no other part of a network.
 _MARK = "share"
@@ -17,7 +20,8 @@ def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> int:
 
     A place is the same name and shape. The compact encoder (nets/compact.py) has its place
     under whatever name a model gives it, so that one model's eyes serve another; blocks that it
-    lacks keep their start values, which change nothing.
+    lacks keep their start values, which change nothing. A model may know more places, for
+    tensors of other models: its method `kindred`, from their tensors to its own.
 
     Returns:
         How many tensors were taken.
@@ -26,6 +30,7 @@ def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> int:
         UsageError: none fits.
     """
     own = model.state_dict()
+    state = {**getattr(model, "kindred", dict)(state), **state}
     here, there = _prefix(own), _prefix(state)
     taken = {}
     for name, value in own.items():
@@ -41,6 +46,18 @@ def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> int:
         )
     model.load_state_dict(taken, strict=False)
     return len(taken)
+
+
+def sized(config: Any, state: Mapping[str, Tensor]) -> Any:
+    """The configuration with a compact encoder as large as that of `state`, if both have one."""
+    prefix, names = _prefix(state), {field.name for field in fields(config)}
+    if prefix is None or not getattr(config, "channels", ()):
+        return config
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    sizes = CompactEncoder.sizes(shapes, prefix)
+    if "code" not in names:
+        sizes["hidden"] = sizes.pop("code")  # as S2CRNet calls it
+    return replace(config, **sizes)
 
 
 def _prefix(state: Mapping[str, Tensor]) -> str | None:

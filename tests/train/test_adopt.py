@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from hzcli.commands import train as command
 from hzcli.errors import UsageError
 from hzcli.models import aict, s2crnet
 from hzcli.models.hinet import HINet, HINetConfig
-from hzcli.train.adopt import adopt, freeze
+from hzcli.train import loop, recipes
+from hzcli.train.adopt import adopt, freeze, sized
+from hzcli.train.export import save_weights
 
 SMALL = {"channels": (8, 16, 16, 32), "blocks": 1}
 
@@ -49,6 +53,27 @@ def test_blocks_that_are_new_change_nothing(hinet: HINet) -> None:
     assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("name", ["cdtnet", "s2crnet", "aict", "hdnet-lite"])
+def test_an_encoder_of_another_size_is_lent_whole(hinet: HINet, name: str) -> None:
+    """The recipe's configuration takes the size of the encoder that it is given."""
+    plan = recipes.get(name)
+    config = sized(plan.config, hinet.state_dict())
+    assert (config.channels, config.blocks) == (SMALL["channels"], SMALL["blocks"])
+    model = recipes.build(replace(plan, config=config)).eval()
+    adopt(model, hinet.state_dict())
+    colours, masks = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
+    encoder = getattr(model, "joint", None) or model.encoder
+    wanted = hinet.eval().encoder(colours, masks)[1]
+    assert torch.equal(encoder(colours, masks)[1], wanted)
+
+
+def test_without_an_encoder_on_both_sides_the_size_stays(hinet: HINet) -> None:
+    config = recipes.get("cdtnet").config
+    assert sized(config, {"weight": torch.zeros(3)}) == config
+    published = aict.AICTConfig.published()
+    assert sized(published, hinet.state_dict()) == published
+
+
 def test_strangers_are_refused(hinet: HINet) -> None:
     with pytest.raises(UsageError, match="no tensor in common"):
         adopt(hinet, {"weight": torch.zeros(3)})
@@ -64,3 +89,33 @@ def test_what_is_frozen_stays(hinet: HINet) -> None:
     rate.step()
     assert all(torch.equal(v, before[k]) for k, v in hinet.encoder.state_dict().items())
     assert float(hinet.lut.weight.detach().abs().sum()) > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "frozen"),
+    [
+        ({"init": True}, ("encoder", "mapping")),
+        ({"init": True, "freeze": ["encoder"]}, ("encoder",)),
+        ({}, ()),
+    ],
+    ids=["lent", "said", "alone"],
+)
+def test_a_recipe_freezes_what_is_lent(
+    hinet: HINet, given: dict, frozen: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`hz train cdtnet`: parts that come from --init stay; without it there are none."""
+    save_weights(hinet, tmp_path / "w.safetensors", id="w")
+    seen = []
+
+    def train(plan: recipes.Recipe, *_: object, init: object, **__: object) -> dict:
+        seen.append((plan, init))
+        raise InterruptedError
+
+    monkeypatch.setattr(loop, "train", train)
+    given = {**given, "init": tmp_path / "w.safetensors"} if given.get("init") else given
+    with pytest.raises(InterruptedError):
+        command.train("cdtnet", [tmp_path], device="cpu", **given)
+    ((plan, init),) = seen
+    assert plan.frozen == frozen
+    assert plan.config.blocks == (1 if given else 3)
+    assert (init is None) == (not given)

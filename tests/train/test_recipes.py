@@ -10,9 +10,10 @@ import torch
 
 from hzcli import models
 from hzcli.train import loop, recipes
+from hzcli.train.adopt import freeze
 from hzcli.train.export import export
 
-OWN = ("hinet", "cdtnet", "s2crnet", "aict", "hdnet", "pctnet")
+OWN = ("hinet", "cdtnet", "cdtnet-sim", "s2crnet", "aict", "hdnet-lite", "pctnet")
 # Those whose networks a test can afford.
 PUBLISHED = ("s2crnet-paper", "hdnet-lite-paper", "cdtnet-paper")
 
@@ -21,7 +22,7 @@ def _short(name: str) -> recipes.Recipe:
     plan = recipes.get(name, steps=2)
     plan = replace(plan, batch=2, warmup=0, cache=72)
     if not plan.published:
-        return replace(plan, stages=((0.0, 64),), local_from=0.0)
+        return replace(plan, stages=((0.0, 64),), local_from=0.0, frozen=())
     edge = 96 if plan.adversary else 64  # the adversary's patches need some room
     return replace(plan, stages=((0.0, edge),), picture=min(plan.picture, 1.5))
 
@@ -53,5 +54,7 @@ def test_every_recipe_names_a_model_and_says_what_it_is():
     for name, make in recipes.RECIPES.items():
         plan = make()
         assert plan.name == name and plan.model in recipes.CLASSES
-        assert make.__doc__ and plan.steps > 1000
+        assert make.__doc__ and plan.steps >= 200
         assert (plan.config is None) == bool(plan.published)
+        if plan.frozen:  # the parts are there
+            freeze(recipes.build(plan), plan.frozen)
