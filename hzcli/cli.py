@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,9 @@ import typer
 from hzcli import __version__, bench_cli, look_cli, ui
 from hzcli import file_options as f
 from hzcli import options as o
+
+# Seconds after a signal in which others like it are taken for the same.
+PATIENCE_S = 5.0
 
 EXIT_CODES = """[bold]Exit codes[/bold]
 
@@ -89,7 +94,7 @@ def run(
     also: f.Also = None,
     metadata: f.Metadata = f.Carry.all,
     label_ai: f.LabelAi = False,
-    tiff_compression: f.TiffCompression = f.Compression.deflate,
+    tiff_compression: f.TiffCompression = f.Compression.keep,
     bigtiff: f.BigTiffOption = f.BigTiff.auto,
     tiff_tile: f.TiffTile = None,
     quality: f.Quality = 95,
@@ -107,6 +112,7 @@ def run(
     protocol: o.Protocols = None,
     device: o.Device = "auto",
     memory: o.Memory = None,
+    jobs: o.Jobs = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     json: o.Json = False,
@@ -149,6 +155,7 @@ def run(
             protocols=o.protocols(protocol),
             overwrite=overwrite,
             report=report,
+            jobs=jobs,
             traces=verbose,
             files=files,
         )
@@ -427,12 +434,27 @@ def synth(
         )
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+class _Ended:
+    """What a signal does that ends the program: it stops what is done, as Ctrl-C always does.
+
+    One that follows soon, from fingers or systems in a hurry, must not stop the tidying up.
+    """
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    def __call__(self, number: int, frame: object) -> None:
+        now = time.monotonic()
+        if now >= self._until:
+            self._until = now + PATIENCE_S
+            raise KeyboardInterrupt
 
 
 def main() -> None:
     """The program `hz`."""
     # Stopped by the system, a run ends as by Ctrl-C: no half picture, the report written.
-    signal.signal(signal.SIGTERM, _terminated)
+    ended = _Ended()
+    signal.signal(signal.SIGTERM, ended)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
+        signal.signal(signal.SIGINT, ended)
     app()

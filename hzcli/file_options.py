@@ -71,6 +71,7 @@ class Carry(str, Enum):
 
 
 class Compression(str, Enum):
+    keep = "keep"
     deflate = "deflate"
     lzw = "lzw"
     zstd = "zstd"
@@ -167,7 +168,7 @@ LabelAi = Annotated[
 ]
 TiffCompression = Annotated[
     Compression,
-    _option(FILES, "--tiff-compression", help="zstd is fast, and few programs read it."),
+    _option(FILES, "--tiff-compression", help="keep: a TIFF's own, else deflate."),
 ]
 BigTiffOption = Annotated[
     BigTiff, _option(FILES, "--bigtiff", help="Files beyond 4 GB; auto: where it is needed.")
@@ -230,7 +231,7 @@ def masks(
 def out(
     format: Format,
     depth: Depth | None,
-    compression: Compression = Compression.deflate,
+    compression: Compression = Compression.keep,
     bigtiff: BigTiff = BigTiff.auto,
     tile: int | None = None,
     quality: int = 95,

@@ -12,7 +12,7 @@ model     -m/--model --weights --background --mode --strength                 ru
           --protocol                                                          run, eval
           NAME, FILE  --as --variant                                          models
 machine   --device                                                            run, train
-          --memory                                                            run
+          --memory -j/--jobs                                                  run
 screen    -q/--quiet -v/--verbose --json                                      all
 training  RECIPE --data --resume --init --minutes --steps --fit --freeze      train
           --seed                                                              train, synth
@@ -196,6 +196,17 @@ Memory = Annotated[
     str | None,
     _option(
         MACHINE, "--memory", metavar="1G", help="Memory to stay under; else half of what is free."
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    _option(
+        MACHINE,
+        "-j",
+        "--jobs",
+        metavar="N",
+        min=1,
+        help="Pictures worked on at once; else by cores and memory.",
     ),
 ]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from hzcli.core.sampling import Mode, places, resample, taps
 from hzcli.core.transform import Reach
 from hzcli.core.window import Window
 
-STRIP = 8192  # pixels whose twelve maps, as float32, stay in a processor's cache
+# Rows and columns whose colours and results stay in a processor's cache, and so do the columns'
+# maps from row to row.
+TILE = 16, 4096
 
 
 def as_maps(matrix: Tensor, offset: Tensor) -> Tensor:
@@ -31,57 +34,105 @@ def recolour(maps: Tensor, rgb: Tensor) -> Tensor:
     """Each pixel through its own matrix: out_c = sum_k A_ck rgb_k + A_c3.
 
     Args:
-        maps: (B, 12, h, w), channels viewed as (3, 4).
+        maps: (B, 12, h or 1, w), channels viewed as (3, 4).
         rgb: (B, 3, h, w), in the space that the maps were made for.
 
     Returns:
         (B, 3, h, w); not clamped.
     """
     rows = maps.unflatten(1, (3, 4))  # (B, 3 out, 4, h, w)
-    out = rows[:, :, 3]
-    for k in range(3):
-        out = torch.addcmul(out, rows[:, :, k], rgb[:, k : k + 1])
+    out = torch.addcmul(rows[:, :, 3], rows[:, :, 0], rgb[:, :1])
+    for k in (1, 2):
+        # In place where nobody learns: fresh memory costs more than the sum.
+        into = None if torch.is_grad_enabled() else out
+        out = torch.addcmul(out, rows[:, :, k], rgb[:, k : k + 1], out=into)
     return out
 
 
-def strips(
-    maps: Tensor, window: Window, *, align_corners: bool, mode: Mode
-) -> Iterator[tuple[slice, Tensor]]:
-    """Maps enlarged to a window's pixels, a few rows at a time, top to bottom.
+@dataclass(frozen=True)
+class Tile:
+    """Pixels of a window that lie between the same rows of a grid of maps.
 
-    What is done with a strip finds it in the processor's cache. Rows between the same cells
-    share all but their weights, so that most of the work is products with whole rows.
+    rows, columns: which pixels of the window. maps: for each of T taps, what the maps are there
+        on that row of the grid, (B, C, 1, w). weights: (T, h, 1), of the taps in each row.
+    """
+
+    rows: slice
+    columns: slice
+    maps: tuple[Tensor, ...]
+    weights: Tensor
+
+    def mixed(self, values: Sequence[Tensor]) -> Tensor:
+        """What lies between values (B, C, h or 1, w) of the taps: (B, C, h, w)."""
+        if len(values) == 2:
+            return torch.lerp(values[0], values[1], self.weights[1])
+        out = self.weights[0] * values[0]
+        for weight, value in zip(self.weights[1:], values[1:], strict=True):
+            out = torch.addcmul(out, weight, value)
+        return out
+
+
+def tiles(maps: Tensor, window: Window, *, align_corners: bool, mode: Mode) -> Iterator[list[Tile]]:
+    """Maps enlarged in width, in tiles that cover a window's pixels.
+
+    To recolour is linear in the maps: what lies between two rows of a grid is between the results
+    of both. That is three values a pixel to mix in place of twelve, and no map is enlarged to
+    more pixels than a row has.
 
     Args:
         maps: (B, C, gh, gw), of the whole picture. align_corners, mode: as for F.interpolate.
 
     Yields:
-        Rows of the window, and the maps there (B, C, rows, w): the same bits whatever the window.
+        Tiles side by side, from left to right; and so from top to bottom. A pixel's numbers are
+        the same bits whatever the window.
     """
     size, cells = window.size, maps.shape[2]
     place = places(window.top, window.bottom, size.height, cells, align_corners=align_corners)
     index, weight = taps(place, cells, mode)
     weight = weight.to(maps).unsqueeze(-1)  # (T, h, 1)
     first = int(index.min())
-    columns = resample(
+    wide = resample(
         maps[:, :, first : int(index.max()) + 1],
         -1,
         (window.left, window.right),
         size.width,
         align_corners=align_corners,
         mode=mode,
-    )  # (B, C, cells that are read, w)
-    most = max(1, STRIP // (len(maps) * window.width))
-    runs, lengths = torch.unique_consecutive(index - first, dim=1, return_counts=True)
-    top = 0
-    for cell, length in zip(runs.T.tolist(), lengths.tolist(), strict=True):
-        for start in range(top, top + length, most):
-            rows = slice(start, min(start + most, top + length))
-            here = weight[0, rows] * columns[:, :, cell[0], None]
-            for k in range(1, len(cell)):
-                here = torch.addcmul(here, weight[k, rows], columns[:, :, cell[k], None])
-            yield rows, here
-        top += length
+    )  # (B, C, rows of the grid that are read, w)
+    height, width = TILE if maps.device.type == "cpu" else (size.height, size.width)
+    cell = (index - first).T.tolist()
+    ends = [y for y in range(1, len(cell)) if cell[y] != cell[y - 1]]
+    for top, bottom in pairwise([0, *ends, len(cell)]):
+        for start, stop in _cut(top, bottom, height):
+            rows = slice(start, stop)
+            yield [
+                Tile(
+                    rows,
+                    slice(left, right),
+                    tuple(wide[:, :, k, None, left:right] for k in cell[top]),
+                    weight[:, rows],
+                )
+                for left, right in _cut(0, window.width, width)
+            ]
+
+
+def recoloured(
+    rgb: Tensor, tiles: Iterator[list[Tile]], work: Callable[[Tensor, Tile], Tensor]
+) -> Tensor:
+    """What is made of the pixels of each tile, (B, 3, h, w), as one picture of the same."""
+    if torch.is_grad_enabled():
+        rows = [[work(rgb[:, :, t.rows, t.columns], t) for t in row] for row in tiles]
+        return torch.cat([torch.cat(row, 3) for row in rows], 2)
+    out = torch.empty_like(rgb)
+    for tile in (tile for row in tiles for tile in row):
+        part = (..., tile.rows, tile.columns)
+        out[part] = work(rgb[part], tile)
+    return out
+
+
+def _cut(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+    for begin in range(start, stop, step):
+        yield begin, min(begin + step, stop)
 
 
 @dataclass(frozen=True)
@@ -99,11 +150,15 @@ class AffineMap:
 
     @property
     def reach(self) -> Reach:
-        # The result twice, as strips and joined, and the maps, enlarged in width alone: less than
+        # The result (twice where somebody learns) and the maps, enlarged in width alone: less than
         # this for pictures that are much larger than the grid.
         return Reach(bytes_per_pixel=2 * 3 * 4 + 56)
 
     def apply(self, rgb: Tensor, mask: Tensor, window: Window) -> Tensor:
         del mask
-        parts = strips(self.maps, window, align_corners=self.align_corners, mode=self.mode)
-        return torch.cat([recolour(maps, rgb[:, :, rows]) for rows, maps in parts], 2)
+
+        def work(pixels: Tensor, tile: Tile) -> Tensor:
+            return tile.mixed([recolour(maps, pixels) for maps in tile.maps])
+
+        parts = tiles(self.maps, window, align_corners=self.align_corners, mode=self.mode)
+        return recoloured(rgb, parts, work)

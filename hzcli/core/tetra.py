@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hzcli.core.codes import BLOCK, WHITE, blocks
+
 Interpolation = Literal["tetrahedral", "trilinear"]
 Domain = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 INTERPOLATIONS: tuple[Interpolation, ...] = ("tetrahedral", "trilinear")
 UNIT: Domain = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-WHITE = 65535
-BLOCK = 1 << 14  # colours at once, so that a core's cache holds all steps
 _STEP_BITS = 13  # under which a step of up to 90 * 90 nodes is packed below a remainder
 _PACKED_SIZE = 90
 
@@ -96,29 +96,21 @@ class CodedLook:
     """A look prepared for 16-bit codes. Threads may share it.
 
     Args:
-        table: (n, n, n, 3), indexed [r][g][b]; None: the look is its shaper alone.
-        shaper: (m, 3), applied first; its values are places in the table, 0 to 1, or, without
-            a table, the result. None: none.
+        table: (n, n, n, 3), indexed [r][g][b].
+        shaper: (m, 3), applied first; its values are places in the table, 0 to 1. None: none.
         domain: colours that the first of them spans.
         interpolation: in the table; a shaper is always linear between its entries.
     """
 
     def __init__(
         self,
-        table: np.ndarray | None,
+        table: np.ndarray,
         shaper: np.ndarray | None = None,
         domain: Domain = UNIT,
         interpolation: Interpolation = "tetrahedral",
     ) -> None:
-        assert table is not None or shaper is not None, "a look is a table, a shaper or both"
         self._interpolation = interpolation
         shaped = shaped_codes(shaper, domain)
-        if table is None:
-            assert shaped is not None
-            self._size = 0
-            self._curves = np.ascontiguousarray(shaped.T, np.float32)
-            self._rounded = _as_codes(self._curves * np.float32(WHITE))
-            return
         n = self._size = table.shape[0]
         packed = shaped is None and n <= _PACKED_SIZE
         self._int = np.int32 if packed else np.int64
@@ -133,43 +125,22 @@ class CodedLook:
             self._places = np.rint(exact).astype(self._int)
 
     def apply(self, codes: np.ndarray, out: np.ndarray) -> None:
-        """Recolour codes.
-
-        Args:
-            codes: (h, w, 3) uint16; a part of a larger picture will do.
-            out: the same shape; may be the same array.
-        """
-        width = max(1, codes.shape[1])
-        rows, columns = max(1, BLOCK // width), min(BLOCK, width)
-        work = self._work(rows * columns)
-        for top in range(0, codes.shape[0], rows):
-            for left in range(0, width, columns):
-                part = (slice(top, top + rows), slice(left, left + columns))
-                self._block(codes[part], out[part], work)
+        """As `hzcli.core.codes.Coded.apply`."""
+        work = _Work(min(BLOCK, codes.shape[0] * codes.shape[1]), self._int)
+        for part in blocks(codes.shape[0], codes.shape[1], BLOCK):
+            self._block(codes[part], out[part], work)
 
     def colours(self, codes: np.ndarray) -> np.ndarray:
-        """What codes (N, 3) uint16 become, in codes, but neither rounded nor clamped: float32."""
+        """As `hzcli.core.codes.Coded.colours`."""
         out = np.empty((3, len(codes)), np.float32)
-        work = self._work(BLOCK)
+        work = _Work(min(BLOCK, len(codes)), self._int)
         for start in range(0, len(codes), BLOCK):
-            part = codes[start : start + BLOCK]
-            into = out[:, start : start + BLOCK]
-            if work is None:
-                for c in range(3):
-                    np.multiply(self._curves[c][part[:, c]], np.float32(WHITE), out=into[c])
-            else:
-                into[:] = self._look_up(part.T, work)
+            these = slice(start, start + BLOCK)
+            out[:, these] = self._look_up(codes[these].T, work)
         return out.T
 
-    def _work(self, count: int) -> _Work | None:
-        return _Work(count, self._int) if self._size else None
-
-    def _block(self, codes: np.ndarray, out: np.ndarray, work: _Work | None) -> None:
+    def _block(self, codes: np.ndarray, out: np.ndarray, work: _Work) -> None:
         # Channel by channel: numpy is three times slower on (h, w, 3) seen as (3, h, w).
-        if work is None:
-            for c in range(3):
-                out[..., c] = self._rounded[c][codes[..., c]]
-            return
         shape = codes.shape[:2]
         count = shape[0] * shape[1]
         for c in range(3):

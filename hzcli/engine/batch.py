@@ -1,4 +1,4 @@
-"""Many pictures, one after the other: a failure is recorded and the rest goes on.
+"""Many pictures, some at once: a failure is recorded and the rest goes on.
 
 torch is imported when the first picture is opened, so that a dry run shares the checks below
 without it.
@@ -6,9 +6,11 @@ without it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +20,9 @@ from hzcli.engine.delivery import FileSettings, deliver, opened
 from hzcli.engine.naming import beside
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job
+from hzcli.engine.pipeline import Pipeline
+from hzcli.engine.plan import at_once, shared
+from hzcli.engine.shared_network import Shared, Threads
 from hzcli.errors import HzError
 from hzcli.report import Event, Result
 
@@ -35,6 +40,7 @@ class Settings:
     budget_bytes: what the whole process may take; None plans from what is free.
     background: a picture to harmonise towards, instead of each picture's own background.
     curves: a file of tone curves that all pictures get, instead of a model's answer.
+    jobs: how many pictures are worked on at once; None chooses by cores and memory.
     traces: whether an unexpected error is shown with its traceback.
     files: what is read and written, and how.
     """
@@ -49,6 +55,7 @@ class Settings:
     protocols: tuple[str, ...] = ("standard",)
     overwrite: bool = False
     report: bool = True
+    jobs: int | None = 1
     traces: bool = False
     files: FileSettings = field(default_factory=FileSettings)
 
@@ -118,21 +125,41 @@ def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event:
     """
     start = time.perf_counter()
     earlier = report.previous(settings.output)
-    asked = _settings_as_dict(settings, predictor)
+    lanes = _lanes(jobs, settings)
+    asked = _settings_as_dict(settings, predictor) | {"jobs": lanes}
     outcomes: list[Outcome] = []
     interrupted = False
+
+    def tell(told: _Told) -> None:
+        outcomes.append(told.outcome)
+        for event in (*told.events, Event("row", row=told.outcome)):
+            on_event(event)
+
+    def work(job: Job, beside: int) -> _Told:
+        with shared(beside):
+            return _one(job, shown, settings, ladder, earlier)
+
     on_event(Event("begin", count=len(jobs)))
     from hzcli.io.metadata.ladder import Ladder
 
-    with Ladder(settings.files.metadata) as ladder:
+    with Ladder(settings.files.metadata) as ladder, _steady_warnings(lanes):
+        threads = Threads(lanes)
+        pipeline = Pipeline(jobs, work, lanes, alone=_starved, begin=threads.few)
+        shown = predictor if lanes == 1 else Shared(predictor, pipeline.ask)
+        left: Sequence[_Told] = ()
         try:
+            results = iter(pipeline)
             for job in jobs:
                 on_event(Event("start", text=str(job.composite)))
-                outcome = _one(job, predictor, settings, ladder, earlier, on_event)
-                outcomes.append(outcome)
-                on_event(Event("row", row=outcome))
+                tell(next(results))
         except KeyboardInterrupt:
             interrupted = True
+        finally:
+            left = pipeline.stop()
+            threads.all()
+            _remove_empty_of(jobs, settings.output)
+        for told in left:  # finished before it was their turn
+            tell(told)
         if ladder.warning:
             on_event(Event("warning", text=ladder.warning))
     result = Result(
@@ -176,26 +203,58 @@ def _model_id(predictor: Any) -> str | None:
     return None if card is None else str(card.id)
 
 
+@contextlib.contextmanager
+def _steady_warnings(lanes: int) -> Iterator[None]:
+    """Python's warnings off while several threads work: the filters are the whole process's, and
+    one thread that puts them back would let another's through."""
+    with contextlib.ExitStack() as held:
+        if lanes > 1:
+            held.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        yield
+
+
+def _lanes(jobs: Sequence[Job], settings: Settings) -> int:
+    """How many pictures at once."""
+    if settings.jobs is not None:
+        return max(1, min(settings.jobs, len(jobs)))
+    if getattr(settings.device, "type", settings.device) == "mps":
+        return 1  # not known to bear several threads
+    return max(1, min(at_once(settings.budget_bytes), len(jobs)))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What came of a picture, and what is said before it."""
+
+    outcome: Outcome
+    events: tuple[Event, ...] = ()
+
+
+def _starved(told: _Told) -> bool:
+    """Whether a picture failed for want of memory that others may have taken."""
+    error = told.outcome.error or {}
+    return error.get("code") in ("BudgetError", "MemoryError")
+
+
 def _one(
     job: Job,
     predictor: Any,
     settings: Settings,
     ladder: Ladder,
     earlier: dict[str, dict[str, Any]],
-    on_event: OnEvent,
-) -> Outcome:
+) -> _Told:
     """One picture to its outcome; only Ctrl-C leaves it as an exception."""
     target = settings.output / job.output
     try:
         if job.error is None and target.exists() and not settings.overwrite:
-            return kept(job, target, earlier, settings.files.also)
-        return deliver(job, target, predictor, settings, ladder)
+            return _Told(kept(job, target, earlier, settings.files.also))
+        return _Told(deliver(job, target, predictor, settings, ladder))
     except Exception as error:  # the one broad catch: a bad picture must not end the others
+        events: tuple[Event, ...] = ()
         if settings.traces and not isinstance(error, HzError):
-            on_event(Event("note", text=traceback.format_exc()))
-        return failed(job, error)
-    finally:
-        _remove_empty(target.parent, settings.output)
+            events = (Event("note", text=traceback.format_exc()),)
+        return _Told(failed(job, error), events)
 
 
 def kept(
@@ -218,6 +277,13 @@ def kept(
         known["warnings"] = tuple(known["warnings"])
     outcome = replace(outcome, **known)
     return replace(outcome, warnings=tuple(dict.fromkeys((*outcome.warnings, *gaps))))
+
+
+def _remove_empty_of(jobs: Sequence[Job], root: Path) -> None:
+    """Remove the folders that were made for pictures that failed. Only when all have come to an
+    end: a folder that is empty may be another picture's, about to be written."""
+    for folder in dict.fromkeys((root / job.output).parent for job in jobs):
+        _remove_empty(folder, root)
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

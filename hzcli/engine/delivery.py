@@ -16,6 +16,7 @@ from hzcli import __version__
 from hzcli.core.window import Size
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job
+from hzcli.engine.plan import sharing
 from hzcli.errors import PictureError
 from hzcli.io.mask_options import MaskOptions
 from hzcli.io.writers.choices import OutputOptions, Resolved, resolve
@@ -93,10 +94,8 @@ def opened(
     if job.error is not None:
         raise job.error
     assert job.masks, "a job without an error has a mask"
-    limits: dict[str, Any] = {
-        "budget_bytes": None if budget_bytes is None else min(HELD_BYTES, budget_bytes // 4),
-        "max_pixels": files.max_pixels,
-    }
+    share = None if budget_bytes is None else min(HELD_BYTES, budget_bytes // 4 // sharing())
+    limits: dict[str, Any] = {"budget_bytes": share, "max_pixels": files.max_pixels}
     options = files.masks.of(job.mask_source)
     with contextlib.ExitStack() as held:
         reader = held.enter_context(open_picture(job.composite, **limits))
@@ -192,6 +191,7 @@ def deliver(job: Job, target: Path, predictor: Any, settings: Any, ladder: Ladde
                 metadata=carried.carried,
                 presumed=colour.icc,
                 finish=carried.finish,
+                page=None if colour.converts else reader.page,
             )
         )
         extra: dict[str, Any] = {}
@@ -204,7 +204,7 @@ def deliver(job: Job, target: Path, predictor: Any, settings: Any, ladder: Ladde
                     meta,
                     depth=writer.depth,
                     channels=found.resolved.channels,
-                    compression=options.compression,
+                    compression=options.afresh,
                     bigtiff=options.bigtiff,
                     tile=options.tile,
                     overwrite=settings.overwrite,

@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from hzcli.engine.pipeline import heed
+
 Item = TypeVar("Item")
 Band = TypeVar("Band")
 
@@ -35,6 +37,7 @@ def ahead(read: Callable[[Item], Band], items: Iterable[Item]) -> Iterator[Itera
         def results() -> Iterator[Band]:
             waiting: Future[Band] | None = None
             for item in items:
+                heed()
                 following = pool.submit(read, item)
                 if waiting is not None:
                     yield waiting.result()

@@ -6,6 +6,8 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +41,12 @@ FREE_SHARE = 0.5
 # blocks then meet fewer that are cut in two.
 MULTIPLE = 64
 CGROUP = Path("/sys/fs/cgroup")  # where Linux states a container's limits
+
+# What a picture may take beside others before the number of pictures at once gives way to it: a
+# band, a tile, and what is decoded whole of the picture and its mask.
+PICTURE_BYTES = BAND_TARGET + TILE_TARGET + (256 << 20)
+MOST_AT_ONCE = 8
+_PICTURES: ContextVar[int] = ContextVar("pictures at once", default=1)
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,40 @@ def room(budget_bytes: int | None, beside_bytes: int = 0) -> int:
 
 
 def _budget(used: int, budget_bytes: int | None) -> int:
-    return used + int(free_bytes() * FREE_SHARE) if budget_bytes is None else budget_bytes
+    if budget_bytes is None:
+        budget_bytes = used + int(free_bytes() * FREE_SHARE)
+    return budget_bytes if sharing() == 1 else used + (budget_bytes - used) // sharing()
+
+
+@contextmanager
+def shared(pictures: int) -> Iterator[None]:
+    """Within the block, in this thread, plans take their part of what is left: that of one
+    picture of so many that are worked on at once."""
+    token = _PICTURES.set(pictures)
+    try:
+        yield
+    finally:
+        _PICTURES.reset(token)
+
+
+def sharing() -> int:
+    """How many pictures this thread's is one of."""
+    return _PICTURES.get()
+
+
+def at_once(budget_bytes: int | None = None) -> int:
+    """How many pictures are worked on at once when nobody says: as many as there are cores, up to
+    `MOST_AT_ONCE`, and as there is memory for."""
+    used = resident_bytes()
+    fitting = (_budget(used, budget_bytes) - used) // PICTURE_BYTES
+    return max(1, min(cores(), MOST_AT_ONCE, fitting))
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _choices(

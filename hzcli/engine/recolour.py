@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from hzcli.core.mask import bounding_box
 from hzcli.core.transform import Reach, Transform
 from hzcli.core.window import Size, Window
 from hzcli.engine import coded
+from hzcli.engine.pipeline import heed
 from hzcli.engine.plan import Box, cuts
 from hzcli.engine.thumbnail import Reader
 from hzcli.errors import ModelError
@@ -30,7 +32,7 @@ CONVERTED_AT_ONCE = 1 << 18
 # Pixels that are blended at once, so that a core's cache holds all steps.
 BLENDED_AT_ONCE = 1 << 15
 # Where the mask holds more pixels than this, one row in some tells how much changed ..
-COUNTED = 1 << 20
+COUNTED = 1 << 18
 COUNTED_ROWS = 16  # .. in so many at most, and ..
 LEAST_ROWS = 64  # .. of at least so many rows.
 
@@ -52,8 +54,8 @@ class Band:
     alpha: np.ndarray | None = None
 
     def own(self, seen: np.ndarray) -> np.ndarray:
-        """The rows to deliver of an array that holds the rows seen."""
-        return seen[self.window.inside(self.seen)[0]]
+        """The pixels to deliver of an array that holds those seen."""
+        return seen[self.window.inside(self.seen)]
 
 
 def windows_of(
@@ -169,6 +171,9 @@ class Recolour:
         # From code to code, where nothing stands between the codes and the Transform.
         direct = device.type == "cpu" and not self._extended and not grey
         self._coded = coded.prepared(transform, strength) if direct else None
+        # As many threads as torch would take for the others.
+        threads = torch.get_num_threads() if self._coded is not None else 1
+        self._pool = ThreadPoolExecutor(threads, "hz-codes") if threads > 1 else None
         self._buffers: dict[str, np.ndarray] = {}
         self._histogram = np.zeros(BINS + 1, np.int64)
         self._total = 0.0
@@ -188,11 +193,12 @@ class Recolour:
             self._from_codes(band.own(band.codes)[part], rows[part], mask[part], band, top)
             return
         for start, stop in cuts(left, right, tile_columns):
+            heed()
             part = bounding_box(mask[top:bottom, start:stop])
             if part is not None:
-                at = band.window.top + top
+                at, by = band.window.top + top, band.window.left + start
                 tile = Window(
-                    at + part[0], at + part[1], start + part[2], start + part[3], band.window.size
+                    at + part[0], at + part[1], by + part[2], by + part[3], band.window.size
                 )
                 self._tile(band, tile, rows)
 
@@ -206,7 +212,7 @@ class Recolour:
         assert self._coded is not None
         some = self._rows(band.window.top + top)
         before = rows[some].copy()
-        coded.recolour(codes, rows, mask, self._coded)
+        coded.recolour(rows, mask, self._coded, codes=codes, pool=self._pool)
         size = np.abs(rows[some].astype(np.int32) - before)
         self._total += int(size.sum(dtype=np.int64)) / 65535
         # A bin is a sixteenth of 257 codes. What the mask leaves out has not changed.
@@ -337,7 +343,8 @@ class Recolour:
 
     def _count(self, size: Tensor) -> None:
         """Add to the histogram. Outside the mask the change is 0; `change` subtracts that."""
-        self._total += float(size.sum(dtype=torch.float32))
+        # By numpy: the last bits of torch's sums depend on the number of its threads.
+        self._total += float(size.cpu().numpy().sum(dtype=np.float32))
         counts = torch.histc(size, BINS + 1, 0, 1 + 1 / BINS)
         self._histogram += counts.cpu().numpy().astype(np.int64)
 

@@ -29,20 +29,30 @@ class Square:
     """A picture of `size`, summed up to a square of `edge` pixels as its rows come."""
 
     def __init__(self, size: Size, edge: int, channels: int, filter: str) -> None:
-        self._height, self._filter = size.height, filter
+        self._height, self._width, self._filter = size.height, size.width, filter
         self._sums = np.zeros((edge, channels, edge), np.float32)
-        # Samples leave most columns out: so then does the conversion to float.
-        self._columns, self._across = _parts(size.width, edge, filter)
         self._buffer = np.empty(0, np.float32)
 
-    def add(self, codes: np.ndarray, scale: float, top: int, colour: Colour | None = None) -> None:
-        """Rows (h, W, c) from row `top` on, times `scale`, then as `colour` shows them."""
+    def add(
+        self,
+        codes: np.ndarray,
+        scale: float,
+        top: int,
+        colour: Colour | None = None,
+        left: int = 0,
+    ) -> None:
+        """Pixels (h, w, c) from row `top` and column `left` on, times `scale`, then as `colour`
+        shows them."""
         down, first = weights_of(self._height, len(self._sums), top, top + len(codes), self._filter)
         rows = np.flatnonzero(down.any(axis=0))
         if 2 * len(rows) <= len(codes):
             codes, down = codes[rows], down[:, rows]
-        if self._columns is not None:
-            codes = codes[:, self._columns]
+        # Samples leave most columns out: so then does the conversion to float.
+        columns, across = _parts(
+            self._width, len(self._sums), left, left + codes.shape[1], self._filter
+        )
+        if columns is not None:
+            codes = codes[:, columns]
         if not codes.size or not len(down):
             return
         width, channels = codes.shape[1:]
@@ -67,7 +77,7 @@ class Square:
         # Rows first: that is the large reduction.
         lines = part.view(-1, width, channels).transpose(1, 2).reshape(-1, width)
         sums = torch.from_numpy(self._sums)[first : first + len(down)]
-        _add_across(lines, self._across, sums.view(len(lines), -1))
+        _add_across(lines, across, sums.view(len(lines), -1))
 
     def tensor(self) -> torch.Tensor:
         """(1, c, edge, edge)."""
@@ -79,21 +89,24 @@ class Square:
 _Part = tuple[int, int, int, torch.Tensor]
 
 
-@lru_cache(maxsize=8)
-def _parts(source: int, target: int, filter: str) -> tuple[np.ndarray | None, list[_Part]]:
-    """`weights` in parts, transposed; and the pixels that are used, None for all of them."""
+@lru_cache(maxsize=64)
+def _parts(
+    source: int, target: int, left: int, right: int, filter: str
+) -> tuple[np.ndarray | None, list[_Part]]:
+    """`weights` of the columns [left, right) in parts, transposed; and the columns that are used,
+    counted from `left`, None for all of them."""
     step = max(1, -(-source * TOGETHER // target))
     found = [
-        (start, *weights_of(source, target, start, min(start + step, source), filter))
-        for start in range(0, source, step)
+        (start, *weights_of(source, target, start, min(start + step, right), filter))
+        for start in range(left, right, step)
     ]
-    used = [start + np.flatnonzero(share.any(axis=0)) for start, share, _ in found]
+    used = [start - left + np.flatnonzero(share.any(axis=0)) for start, share, _ in found]
     columns = np.concatenate(used)
-    sampled = 2 * len(columns) <= source
+    sampled = 2 * len(columns) <= right - left
     parts, begin = [], 0
     for (start, share, first), kept in zip(found, used, strict=True):
         if sampled:
-            share = share[:, kept - start]
+            share = share[:, kept - (start - left)]
         end = begin + share.shape[1]
         if share.size:
             parts.append((begin, end, first, torch.from_numpy(np.ascontiguousarray(share.T))))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hzcli.core.window import Window
+from hzcli.engine.pipeline import heed
 from hzcli.engine.plan import Box
 from hzcli.engine.thumbnail import Reader, full_scale
 
@@ -54,6 +55,7 @@ class Source:
 
     def read(self, window: Window) -> tuple[Tensor, Tensor]:
         """Colours (1, 3, h, w), sRGB-encoded, [0, 1], and mask (1, 1, h, w) of a window."""
+        heed()
         self.relax()
         found = []
         for reader, channels, colour in self._readers:

@@ -9,6 +9,9 @@ pixels with mask 0 keep their code. Where a picture is not in sRGB, network and 
 so, and only their change goes back to the picture's own colours. A band is read ahead and a band
 is written behind, each by a thread of its own: codecs leave Python's lock, so they run beside
 the arithmetic.
+
+Where the result lies in its file as the picture does, pass 2 is over the strips or tiles that the
+mask meets, a few at a time; the writer copies the others as they are, encoded.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ import torch
 from hzcli.core.transform import Reach, Thumbnail, Transform
 from hzcli.core.window import Size, Window
 from hzcli.engine import thumbnail
+from hzcli.engine.comparison import Comparison
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.overlap import Clock, ahead, behind
+from hzcli.engine.pieces import Rows, columns, copying, pieces
 from hzcli.engine.plan import (
     CONVERSION_BYTES,
     SHOWN_BYTES,
@@ -46,7 +51,7 @@ from hzcli.engine.recolour import (
 from hzcli.engine.source import Source
 from hzcli.engine.thumbnail import Reader, Survey, full_scale
 from hzcli.errors import MaskError, PictureError, UsageError
-from hzcli.metrics import WORKING_BYTES, StreamedMetrics
+from hzcli.metrics import WORKING_BYTES
 
 if TYPE_CHECKING:
     from hzcli.engine.colour import Colour
@@ -77,6 +82,9 @@ class Writer(Protocol):
     Where it has them: `depth` (8, 16 or 32; at 32 rows are float32) and `wants_alpha`; where that
     is true and the picture has alpha, `write` is given it as well, (h, W) of the rows' type.
     `rows` is used again for another band: it must have been consumed when `write` returns.
+
+    One that can copy from the picture's file has the reader's own `page`, the size of its `cells`,
+    and gives the `windows` that it wants to be `put` instead of all rows, see `VerbatimWriter`.
     """
 
     def write(self, rows: np.ndarray) -> None: ...
@@ -148,11 +156,20 @@ def harmonise(
     written = getattr(writer, "depth", 16)
     with_alpha = bool(getattr(writer, "wants_alpha", False) and getattr(reader, "has_alpha", False))
     clock = clock or Clock()
+    # Those who want to see all rows, or rows so high, are given them.
+    whole = bool(observe or truth or bands or (colour is not None and colour.converts))
+    copier = None if whole else copying(writer, reader)
     with clock("total"), torch.inference_mode(), contextlib.ExitStack() as held:
         check_sizes(reader, mask_reader, truth)
         with clock("thumbnail"):
             survey = thumbnail.look(
-                reader, mask_reader, predictor, reference, colour, _needed(reference_colour)
+                reader,
+                mask_reader,
+                predictor,
+                reference,
+                colour,
+                _needed(reference_colour),
+                copier.cells if copier else None,
             )
         warnings = check_mask(survey, reader.size)
         transform: Transform | None = None
@@ -162,7 +179,7 @@ def harmonise(
                 transform = predict(predictor, survey.thumbnail, mode, device)
             reach = transform.reach
         box = survey.box if transform is not None else None
-        comparison = _Comparison(protocols) if truth else None
+        comparison = Comparison(protocols) if truth else None
         beside = 0 if colour is None else CONVERSION_BYTES
         if truth is not None:
             beside += WORKING_BYTES
@@ -200,16 +217,26 @@ def harmonise(
                 grey=grey,
                 counted=1 if box is None else rows_counted(box, survey.inside),
             )
-        band_rows = chosen.band_rows if bands is None else -(-reader.size.height // bands)
-        windows = windows_of(reader.size, box, band_rows, reach)
+        mask_rows: Reader = mask_reader
+        if copier is not None:
+            assert survey.met is not None
+            met = survey.met if box is not None else np.zeros_like(survey.met)
+            windows = pieces(copier, met, chosen, reader.size)
+            mask_rows = Rows(mask_reader)
+        else:
+            band_rows = chosen.band_rows if bands is None else -(-reader.size.height // bands)
+            windows = windows_of(reader.size, box, band_rows, reach)
 
         def read(item: tuple[Window, bool]) -> Band:
             with clock("read"):
-                return read_band(item, reach, reader, mask_reader, truth, with_alpha)
+                return read_band(item, reach, reader, mask_rows, truth, with_alpha)
 
-        def write(rows: tuple[np.ndarray, ...]) -> None:
+        def write(rows: tuple[Any, ...]) -> None:
             with clock("write"):
-                writer.write(*rows)
+                if copier is not None:
+                    copier.put(*rows)
+                else:
+                    writer.write(*rows[1:])
 
         # Two bands of output: one is filled while the other is written.
         kind = np.float32 if written == 32 else np.uint16
@@ -223,9 +250,12 @@ def harmonise(
                 with clock("apply"):
                     deliver(band.own(band.codes), rows, colour, grey)
                 before = rows.copy() if observe else None
+                tile_columns = chosen.tile_columns
+                if copier is not None:
+                    tile_columns = columns(chosen, band.window.height)
                 with clock("apply"):
                     if recolour and band.mask is not None:
-                        recolour.band(band, rows, chosen.tile_columns)
+                        recolour.band(band, rows, tile_columns)
                         if source is not None:
                             source.relax()
                 if observe and before is not None:
@@ -235,11 +265,11 @@ def harmonise(
                     with clock("metrics"):
                         comparison.update(band, rows)
                 if band.alpha is None:
-                    send((rows,))
+                    send((band.window, rows))
                 else:
                     alpha = np.empty(shape[:2], kind)
                     widen(band.alpha, alpha)
-                    send((rows, alpha))
+                    send((band.window, rows, alpha))
     mean, p99 = recolour.change() if recolour else (0.0, 0.0)
     if strength > 0 and p99 < 0.5:
         warnings.append("no visible change: 99 % of the foreground moved by under half a level")
@@ -327,32 +357,3 @@ def on_device(thumb: Thumbnail, device: Any) -> Thumbnail:
 def predict(predictor: Predictor, thumb: Thumbnail, mode: str, device: Any) -> Transform:
     thumb = on_device(thumb, device)
     return predictor.predict(thumb) if mode == "region" else predictor.predict_lut(thumb)
-
-
-def _levels(samples: np.ndarray) -> np.ndarray:
-    """As metrics want samples: codes as they are, float in 8-bit levels."""
-    return samples * np.float32(255) if samples.dtype == np.float32 else samples
-
-
-class _Comparison:
-    """Metrics of the source and of what is delivered, each against the ground truth."""
-
-    def __init__(self, protocols: Sequence[str]) -> None:
-        self._pairs = {name: (StreamedMetrics(name), StreamedMetrics(name)) for name in protocols}
-
-    def update(self, band: Band, rows: np.ndarray) -> None:
-        assert band.mask is not None and band.truth is not None
-        mask, truth = band.own(band.mask), _levels(band.truth)
-        for before, after in self._pairs.values():
-            before.update(_levels(band.own(band.codes)), truth, mask, band.window)
-            after.update(_levels(rows), truth, mask, band.window)
-
-    def compute(self) -> dict[str, dict[str, dict[str, float | None]]]:
-        return {
-            name: {"before": before.compute(), "after": after.compute()}
-            for name, (before, after) in self._pairs.items()
-        }
-
-
-# As they were called before they were asked for by others.
-_check_sizes, _check_mask, _predict, _on = check_sizes, check_mask, predict, on_device

@@ -21,6 +21,8 @@ import torch
 
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
+from hzcli.engine.overlap import ahead
+from hzcli.engine.plan import Box
 from hzcli.engine.reduction import FILTERS, Square, resize, weights
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ __all__ = [
 # Rows read at once hold about this many pixels. Fixed, not planned: the sums, and with them
 # the network's answer, are the same whatever the memory allowed.
 READ_PIXELS = 1 << 19
+# Tiles that lie in rows which decode to more than this are read a few at a time instead. Their
+# sums come in another order, to within 1e-6, and the picture alone decides which.
+ROW_BYTES = 32 << 20
+BLOCK_PIXELS = 1 << 20
 
 
 class Reader(Protocol):
@@ -55,7 +61,8 @@ class Survey:
     thumbnail: rgb (1, 3, edge, edge) and mask (1, 1, edge, edge), float32, [0, 1].
     box: (top, bottom, left, right) of the pixels with mask > 0, None if there are none.
     foreground: mean of the soft mask, [0, 1]. inside: number of pixels with mask > 0.
-    lowest: smallest value of the mask, [0, 1].
+    lowest: smallest value of the mask, [0, 1]. met: (down, across) bool, of the cells that were
+    asked for those that have foreground.
     """
 
     thumbnail: Thumbnail
@@ -63,6 +70,7 @@ class Survey:
     foreground: float
     inside: int
     lowest: float
+    met: np.ndarray | None = None
 
 
 def full_scale(depth: int) -> float:
@@ -77,13 +85,21 @@ def look(
     reference: Reader | None = None,
     colour: Colour | None = None,
     reference_colour: Colour | None = None,
+    cells: Size | None = None,
 ) -> Survey:
     """Pass one as a model asks for it by its attributes: see `stream.Predictor`."""
     edge, kind = predictor.thumbnail_edge, getattr(predictor, "thumbnail_filter", "area")
     closeup = getattr(predictor, "needs_closeup", False)
     mask_edges = getattr(predictor, "mask_edges", ())
     survey = make(
-        reader, mask_reader, edge, kind, closeup=closeup, mask_edges=mask_edges, colour=colour
+        reader,
+        mask_reader,
+        edge,
+        kind,
+        closeup=closeup,
+        mask_edges=mask_edges,
+        colour=colour,
+        cells=cells,
     )
     if reference is None:
         return survey
@@ -100,6 +116,7 @@ def make(
     closeup: bool = False,
     mask_edges: tuple[int, ...] = (),
     colour: Colour | None = None,
+    cells: Size | None = None,
 ) -> Survey:
     """Reduce a picture and its mask to squares of `edge` pixels; the aspect is squashed.
 
@@ -110,6 +127,7 @@ def make(
         closeup: whether the box of the mask is read once more, for a thumbnail of its own.
         mask_edges: squares to which the mask is sampled as well, bilinearly.
         colour: how the picture's numbers become sRGB; None where they are.
+        cells: rectangles, counted from the top left, that are asked for foreground.
 
     Returns:
         The thumbnail, and where and how much foreground there is.
@@ -122,6 +140,7 @@ def make(
     columns_hit = np.zeros(size.width, bool)
     total = inside = 0
     lowest = full
+    met = None if cells is None else _cells(size, cells)
     for window in _strips(size):
         codes = mask_reader.read(window)
         columns_high = codes.max(axis=0)
@@ -133,7 +152,9 @@ def make(
             inside += int(np.count_nonzero(codes))
             for square in masks:
                 square.add(codes[..., None], 1 / full, window.top)
-        rgb.add(reader.read(window), 1 / full_scale(reader.depth), window.top, colour)
+            if met is not None and cells is not None:
+                _meet(met, cells, codes, window.top)
+    _add(rgb, reader, (0, size.height, 0, size.width), colour)
     thumb = Thumbnail(rgb.tensor(), masks[0].tensor(), size)
     if mask_edges:
         sampled = zip(mask_edges, masks[1:], strict=True)
@@ -145,7 +166,20 @@ def make(
         if closeup:
             seen = _closeup(reader, mask_reader, box, edge, filter, colour)
             thumb = replace(thumb, closeup=seen)
-    return Survey(thumb, box, total / full / size.pixels, inside, lowest / full)
+    return Survey(thumb, box, total / full / size.pixels, inside, lowest / full, met)
+
+
+def _cells(size: Size, cells: Size) -> np.ndarray:
+    return np.zeros((-(-size.height // cells.height), -(-size.width // cells.width)), bool)
+
+
+def _meet(met: np.ndarray, cells: Size, codes: np.ndarray, top: int) -> None:
+    """Mark the cells that have foreground in the mask's rows from `top` on."""
+    lefts = np.arange(0, codes.shape[1], cells.width)
+    for row in range(top // cells.height, -(-(top + len(codes)) // cells.height)):
+        start = max(0, row * cells.height - top)
+        high = codes[start : (row + 1) * cells.height - top].max(axis=0)
+        met[row] |= np.logical_or.reduceat(high > 0, lefts)
 
 
 def make_reference(
@@ -153,8 +187,7 @@ def make_reference(
 ) -> torch.Tensor:
     """Another picture, of any size, as the network sees it: (1, 3, edge, edge), [0, 1]."""
     rgb = Square(reader.size, edge, 3, filter)
-    for window in _strips(reader.size):
-        rgb.add(reader.read(window), 1 / full_scale(reader.depth), window.top, colour)
+    _add(rgb, reader, (0, reader.size.height, 0, reader.size.width), colour)
     return rgb.tensor()
 
 
@@ -168,21 +201,45 @@ def _sum(codes: np.ndarray) -> int:
 def _closeup(
     reader: Reader,
     mask_reader: Reader,
-    box: tuple[int, int, int, int],
+    box: Box,
     edge: int,
     filter: str,
     colour: Colour | None,
 ) -> Thumbnail:
     """The thumbnail of a part of the picture, as if it were all there is."""
-    top, bottom, left, right = box
-    size = Size(bottom - top, right - left)
+    size = Size(box[1] - box[0], box[3] - box[2])
     rgb, mask = Square(size, edge, 3, filter), Square(size, edge, 1, filter)
-    for window in _strips(reader.size, top, bottom):
-        for square, source, own in ((rgb, reader, colour), (mask, mask_reader, None)):
-            codes = source.read(window)[:, left:right]
-            codes = codes.reshape(*codes.shape[:2], -1)
-            square.add(codes, 1 / full_scale(source.depth), window.top - top, own)
+    _add(rgb, reader, box, colour)
+    _add(mask, mask_reader, box)
     return Thumbnail(rgb.tensor(), mask.tensor(), size)
+
+
+def _add(square: Square, reader: Reader, box: Box, colour: Colour | None = None) -> None:
+    """Sum up a part of a picture; a window is read while the last one is summed."""
+    scale = 1 / full_scale(reader.depth)
+    with ahead(reader.read, _blocks(reader, box)) as pixels:
+        for window, codes in zip(_blocks(reader, box), pixels, strict=True):
+            flat = codes.reshape(*codes.shape[:2], -1)
+            square.add(flat, scale, window.top - box[0], colour, window.left - box[2])
+
+
+def _blocks(reader: Reader, box: Box) -> Iterator[Window]:
+    """The windows that a part of a picture is read in: `_strips` of it, or a few tiles at a time
+    where a row of tiles is large."""
+    size, page = reader.size, getattr(reader, "page", None)
+    top, bottom, left, right = box
+    wide = page is not None and page.tiled and page.held_bytes > ROW_BYTES
+    if not wide or page.header.orientation != 1:
+        for strip in _strips(size, top, bottom):
+            yield Window(strip.top, strip.bottom, left, right, size)
+        return
+    height = page.segment.height
+    width = page.segment.width * max(1, BLOCK_PIXELS // page.segment.pixels)
+    for y in range(top // height * height, bottom, height):
+        for x in range(left // width * width, right, width):
+            yield Window(
+                max(y, top), min(y + height, bottom), max(x, left), min(x + width, right), size
+            )
 
 
 def _strips(size: Size, top: int = 0, bottom: int | None = None) -> Iterator[Window]:

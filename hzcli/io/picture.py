@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -14,8 +14,12 @@ from hzcli.errors import MaskError
 from hzcli.io.formats import layout as meaning
 from hzcli.io.formats.faults import check_pixels
 from hzcli.io.formats.found import Found, Source, examine
+from hzcli.io.formats.held import in_pieces
 from hzcli.io.formats.held import source as stored_pixels
 from hzcli.io.meta import Header, Meta, orient, stored_box
+
+if TYPE_CHECKING:
+    from hzcli.io.formats.tags import Page
 
 __all__ = ["Header", "Meta", "RowReader", "open_mask", "open_picture", "orient", "peek"]
 
@@ -39,7 +43,8 @@ class RowReader(Protocol):
 
     `read` returns (h, w, 3) for a picture and (h, w) for a mask, in the depth of the file: uint8,
     uint16, or float32, whose values may leave 0..1. `read_alpha` returns (h, w) in that depth, if
-    `has_alpha`. It may be a view of what the reader keeps: do not write to it.
+    `has_alpha`. It may be a view of what the reader keeps: do not write to it. `page` says how
+    the pixels of a TIFF lie, None for others.
     """
 
     path: Path
@@ -48,6 +53,7 @@ class RowReader(Protocol):
     meta: Meta
     header: Header
     has_alpha: bool
+    page: Page | None
 
     def read(self, window: Window) -> np.ndarray: ...
 
@@ -92,7 +98,7 @@ def open_picture(
         PictureError: unreadable. Damage inside the pixels shows at the first read.
         BudgetError: larger than `max_pixels`, or than the memory where it is decoded whole.
     """
-    found = examine(Path(path))
+    found = in_pieces(examine(Path(path)), budget_bytes)
     check_pixels(found.header, max_pixels)
     return _Reader(found, stored_pixels(found, budget_bytes))
 
@@ -118,7 +124,7 @@ def open_mask(
     """
     if source not in ("auto", "alpha"):
         raise ValueError(f'source must be "auto" or "alpha", not {source!r}')
-    found = examine(Path(path))
+    found = in_pieces(examine(Path(path)), budget_bytes)
     check_pixels(found.header, max_pixels)
     if source == "alpha" and found.layout.alpha_at is None:
         raise MaskError(
@@ -142,7 +148,7 @@ class _Reader:
             header.depth,
             found.meta,
         )
-        self.header, self.has_alpha = header, header.alpha
+        self.header, self.has_alpha, self.page = header, header.alpha, found.page
         self._source, self._layout = source, found.layout
 
     def read(self, window: Window) -> np.ndarray:

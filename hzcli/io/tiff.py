@@ -2,7 +2,8 @@
 
 Deflate (Adobe's number 8) at level 1 with the horizontal predictor: on 16-bit photographs higher
 levels are slower and no smaller, LZW is larger, and zstd is unknown to most readers. Floats have
-the floating-point predictor (TIFF Technical Note 3).
+the floating-point predictor (TIFF Technical Note 3). A picture that is a TIFF of the result's
+depth keeps its own form instead, see `writers.tiff_form`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import imagecodecs
 import numpy as np
 import tifffile
 
@@ -23,18 +23,16 @@ from hzcli.core.window import Size
 from hzcli.errors import PictureError
 from hzcli.io.meta import Meta
 from hzcli.io.writers.rows import RowWriter, gather, raw_bytes
+from hzcli.io.writers.tiff_form import Form, fresh
 
 if TYPE_CHECKING:
     from hzcli.io.writers.blocks import Carried
 
-_STRIP_ROWS = 64
-_STRIP_BYTES = 8 << 20
 # A classic TIFF ends at 4 GiB; the margin is for pixels that deflate cannot make smaller.
 _CLASSIC_BYTES = 3_900_000_000
 # Where "never" gives up: the rest is for what tifffile writes around the pixels.
 _CLASSIC_END = (1 << 32) - (16 << 20)
 _UNITS = {"none": 1, "inch": 2, "centimetre": 3}
-_COMPRESSIONS = {"deflate": "adobe_deflate", "lzw": "lzw", "zstd": "zstd", "none": None}
 # Tags that say how the pixels lie, and pointers into the source's file: never carried over.
 _OWN_TAGS = frozenset(
     {*range(254, 267), 273, 274, *range(277, 285), 288, 289, 296, 301, 317, *range(320, 326)}
@@ -44,7 +42,7 @@ _SOFTWARE, _DESCRIPTION, _BYTE, _UNDEFINED = 305, 270, 1, 7
 _XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 
 
-class _AbandonedError(Exception):
+class AbandonedError(Exception):
     """Tells the writing thread that the picture is given up."""
 
 
@@ -61,6 +59,7 @@ class TiffWriter(RowWriter):
         level: of deflate, 1..9.
         bigtiff: "auto" | "always" | "never"; "auto" from 3.9 GB of pixels.
         tile: edge of square tiles, a multiple of 16; None writes strips.
+        form: instead of compression, level and tile.
         software, description: TIFF tags 305 and 270.
         carried: further tags, XMP, IPTC and image resources.
 
@@ -83,6 +82,7 @@ class TiffWriter(RowWriter):
         level: int = 1,
         bigtiff: str = "auto",
         tile: int | None = None,
+        form: Form | None = None,
         overwrite: bool = False,
         software: str | None = None,
         description: str | None = None,
@@ -90,9 +90,10 @@ class TiffWriter(RowWriter):
         convert: Callable[[np.ndarray], np.ndarray] | None = None,
         finish: Callable[[Path], None] | None = None,
     ) -> None:
-        if compression not in _COMPRESSIONS:
-            words = ", ".join(_COMPRESSIONS)
-            raise ValueError(f"compression must be one of {words}, not {compression!r}")
+        if form is None:
+            samples = (1 if channels == "grey" else 3) + alpha
+            form = fresh(size, samples * depth // 8, depth, compression, level, tile)
+        self._form = form
         super().__init__(
             path,
             size,
@@ -103,9 +104,6 @@ class TiffWriter(RowWriter):
             convert=convert,
             finish=finish,
         )
-        self._compression, self._level, self._tile = compression, level, tile
-        row_bytes = size.width * self._samples * self._dtype.itemsize
-        self._strip_rows = tile or max(1, min(_STRIP_ROWS, _STRIP_BYTES // row_bytes, size.height))
         self._strip = np.empty((0, 0, 0), self._dtype)
         self._filled = 0  # rows in self._strip
         self._error: BaseException | None = None
@@ -114,11 +112,11 @@ class TiffWriter(RowWriter):
         self._big = bigtiff == "always" or (bigtiff == "auto" and raw > _CLASSIC_BYTES)
         workers = min(4, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(workers, "hz-encode")
-        self._strips: queue.Queue[Future[bytes] | None] = queue.Queue(2 * workers)
+        self._ahead = 2 * workers  # segments that may wait to be written
+        self._strips: queue.Queue[Future[bytes] | None] = queue.Queue(self._ahead)
         self._abandoned = threading.Event()
-        tags = self._layout() | _described(meta, software, description, carried)
-        self._thread = threading.Thread(target=self._run, args=(tags,), daemon=True)
-        self._thread.start()
+        self._tags = self._layout() | _described(meta, software, description, carried)
+        self._thread: threading.Thread | None = None
 
     def _layout(self) -> dict[str, Any]:
         """What tifffile is to say about how the pixels lie."""
@@ -127,22 +125,16 @@ class TiffWriter(RowWriter):
             "planarconfig": None if self._samples == 1 else "contig",
             "metadata": None,
         }
-        if self._tile:
-            tags["tile"] = (self._tile, self._tile)
-        else:
-            tags["rowsperstrip"] = self._strip_rows
         if self.wants_alpha:
             tags["extrasamples"] = ["unassalpha"]
-        if self._compression != "none":
-            tags["compression"] = _COMPRESSIONS[self._compression]
-            tags["predictor"] = 3 if self.depth == 32 else 2
-        return tags
+        return tags | self._form.tags
 
     def _take(self, rows: np.ndarray, alpha: np.ndarray | None) -> None:
-        start = 0
+        self._begin(self._encoded)
+        start, segment = 0, self._form.segment
         while start < len(rows):
             if self._filled == 0:
-                height = min(self._strip_rows, self.size.height - self._taken - start)
+                height = min(segment.height, self.size.height - self._taken - start)
                 self._strip = np.empty((height, self.size.width, self._samples), self._dtype)
             count = min(len(self._strip) - self._filled, len(rows) - start)
             gather(
@@ -153,43 +145,36 @@ class TiffWriter(RowWriter):
             self._filled, start = self._filled + count, start + count
             if self._filled == len(self._strip):
                 # A tile is cut out by the thread that encodes it.
-                for left in range(0, self.size.width, self._tile or self.size.width):
+                for left in range(0, self.size.width, segment.width):
                     self._put(self._pool.submit(self._encode, self._strip, left))
                 self._filled = 0
 
+    def _begin(self, segments: Callable[[], Iterator[bytes]]) -> None:
+        """Have a thread write what `segments` gives, unless one does already."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, args=(segments,), daemon=True)
+            self._thread.start()
+
     def _complete(self) -> None:
         self._put(None)
-        self._thread.join()
+        self._join()
         self._raise_failure()
 
     def _release(self) -> None:
         self._abandoned.set()
-        self._thread.join()
+        self._join()
         self._pool.shutdown(cancel_futures=True)
 
     def _encode(self, strip: np.ndarray, left: int) -> bytes:
-        """One segment as it lies in the file: the strip, or its tile that begins at `left`."""
-        if self._tile:
-            part = strip[:, left : left + self._tile]
-            strip = np.zeros((self._tile, self._tile, self._samples), strip.dtype)
-            strip[: part.shape[0], : part.shape[1]] = part
-        little = strip.dtype.newbyteorder("<")
-        if self._compression == "none":
-            return strip.astype(little, copy=False).tobytes()
-        if self.depth == 32:
-            strip = imagecodecs.floatpred_encode(strip.astype(little, copy=False), axis=-2)
-        else:
-            strip = imagecodecs.delta_encode(strip, axis=-2).astype(little, copy=False)
-        data = strip.tobytes()
-        if self._compression == "lzw":
-            return bytes(imagecodecs.lzw_encode(data))
-        if self._compression == "zstd":
-            return bytes(imagecodecs.zstd_encode(data, level=1))
-        return bytes(imagecodecs.deflate_encode(data, level=self._level))
+        return self._form.encode(self._form.cut(strip, left))
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
 
     def _put(self, strip: Future[bytes] | None) -> None:
         while True:
-            if not self._thread.is_alive():
+            if self._thread is None or not self._thread.is_alive():
                 self._raise_failure()
                 # Every strip was written, nobody waits for the end mark.
                 return
@@ -206,15 +191,16 @@ class TiffWriter(RowWriter):
         if error is not None:
             raise error
 
-    def _run(self, tags: dict[str, Any]) -> None:
-        """The writing thread: tifffile pulls encoded strips until it has them all."""
+    def _run(self, segments: Callable[[], Iterator[bytes]]) -> None:
+        """The writing thread: tifffile pulls encoded segments until it has them all."""
+        order: Literal["<", ">"] = ">" if self._form.big_endian else "<"
         shape: tuple[int, ...] = (self.size.height, self.size.width)
         if self._samples > 1:
             shape = (*shape, self._samples)
         try:
-            with tifffile.TiffWriter(self._temporary, bigtiff=self._big, byteorder="<") as tiff:
-                tiff.write(self._encoded(), shape=shape, dtype=self._dtype, **tags)
-        except _AbandonedError:
+            with tifffile.TiffWriter(self._temporary, bigtiff=self._big, byteorder=order) as tiff:
+                tiff.write(self._counted(segments()), shape=shape, dtype=self._dtype, **self._tags)
+        except AbandonedError:
             pass
         except BaseException as error:
             # Carried to the caller's thread, which raises it.
@@ -226,13 +212,17 @@ class TiffWriter(RowWriter):
                 strip = self._strips.get(timeout=0.1)
             except queue.Empty:
                 if self._abandoned.is_set():
-                    raise _AbandonedError from None
+                    raise AbandonedError from None
                 continue
             if strip is None:
                 return
             if self._abandoned.is_set():
-                raise _AbandonedError
-            data = strip.result()
+                raise AbandonedError
+            yield strip.result()
+
+    def _counted(self, segments: Iterator[bytes]) -> Iterator[bytes]:
+        """The same segments, as long as a classic TIFF has room for them."""
+        for data in segments:
             self._encoded_bytes += len(data)
             if not self._big and self._encoded_bytes > _CLASSIC_END:
                 raise PictureError(

@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hzcli.catalog import WeightsCard
-from hzcli.core.affine import AffineMap, as_maps, recolour, strips
+from hzcli.core.affine import AffineMap, Tile, as_maps, recolour, recoloured, tiles
 from hzcli.core.lut import Lut3D, fit_lut
 from hzcli.core.sampling import Mode
 from hzcli.core.transform import Reach, Thumbnail
@@ -160,12 +160,14 @@ class AttendedMap:
 
     def apply(self, rgb: Tensor, mask: Tensor, window: Window) -> Tensor:
         del mask
-        result = []
-        for rows, maps in strips(self.maps, window, align_corners=False, mode=self.mode):
-            composite = rgb[:, :, rows]
-            mapped = recolour(maps[:, :PARAMETERS], composite).clamp(0, 1)
-            result.append(torch.lerp(composite, mapped, maps[:, PARAMETERS:]))
-        return torch.cat(result, 2)
+
+        def work(composite: Tensor, tile: Tile) -> Tensor:
+            mapped = tile.mixed([recolour(maps[:, :PARAMETERS], composite) for maps in tile.maps])
+            attention = tile.mixed([maps[:, PARAMETERS:] for maps in tile.maps])
+            return torch.lerp(composite, mapped.clamp(0, 1), attention)
+
+        parts = tiles(self.maps, window, align_corners=False, mode=self.mode)
+        return recoloured(rgb, parts, work)
 
 
 def _numbers(values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ W width of the MLPs, T features of the position table.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,21 +29,27 @@ if TYPE_CHECKING:
     from hzcli.nets.local_mlp import Level
 
 
+HELD = 1 << 20  # floats of lines of the position table that are kept for other patches
+
+
 class Buffers:
     """Memory that pieces of work use again, by name."""
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
+        self._views: dict[str, dict[tuple[int, ...], Tensor]] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
         """A float32 tensor of this shape, whatever is in it."""
-        needed = 1
-        for n in shape:
-            needed *= n
-        held = self._held.get(name)
-        if held is None or len(held) < needed:
-            held = self._held[name] = torch.empty(needed)
-        return held[:needed].view(shape)
+        views = self._views.setdefault(name, {})
+        if shape not in views:
+            needed = math.prod(shape)
+            held = self._held.get(name)
+            if held is None or held.numel() < needed:
+                held = self._held[name] = torch.empty(needed)
+                views.clear()
+            views[shape] = held[:needed].view(shape)
+        return views[shape]
 
 
 class Atlas:
@@ -95,6 +102,7 @@ class Decoder:
         # The output layer ends the chain: no ones, and the half that a residual's tanh takes.
         self.shared = [*hidden, last[:, 1:] / 2 if model.residual else last[:, 1:]]
         self._columns: dict[Stretch, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+        self._lines: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         y, x = level.y, level.x
         waves = len(y.sin)
         # 1, y, x and the sines are products of (3 + waves, h, J) and (J, w), J = 2 waves + 2.
@@ -127,9 +135,9 @@ class Decoder:
         m, k, p, q = rows.count, columns.count, rows.size, columns.size
         x = self._features(patch, prior)
         *hidden, last = self.shared
-        x = self._run(x, [w.expand(len(x), -1, -1) for w in hidden])
+        x = self._run(x, [w.expand(m * k, -1, -1) for w in hidden])
         z = self.buffers.take("colours", m * k, 3, p * q)
-        torch.bmm(last.expand(len(x), -1, -1).mT, x, out=z)
+        torch.bmm(last.expand(m * k, -1, -1).mT, x, out=z)
         torch.tanh(z, out=z)
         ours = z.view(m, k, 3, p, q).permute(2, 0, 3, 1, 4)
         at = out[:, rows.inside(self.level.top), columns.inside(self.level.left)]
@@ -145,8 +153,8 @@ class Decoder:
         rows, columns = patch
         m, k, p, q = rows.count, columns.count, rows.size, columns.size
         width, take = self.level.model.width, self.buffers.take
-        sines = take("sines", m * k, len(self.rows), p * q)
-        table = take("table", m * k, len(self.table), p * q)
+        sines = take("sines", m * k, self.rows.shape[0], p * q)
+        table = take("table", m * k, self.table.shape[0], p * q)
         parts = [sines, table, self._pixels(patch, fill=True)]
         if prior is not None:
             parts.append(take("prior", m * k, width, p * q))
@@ -159,7 +167,8 @@ class Decoder:
         vectors = self.level.parameters(rows, columns)
         first, *rest = homogeneous(self.mlp.weights(vectors, self.basics))
         # The picture's colours are in [0, 1], the MLP's in [-1, 1]: W (2 c - 1) = 2 W c - W 1.
-        colour = first[:, len(self.rows) + len(self.table) :][:, :3]
+        start = self.rows.shape[0] + self.table.shape[0]
+        colour = first[:, start : start + 3]
         first[:, 0] -= colour.sum(1)
         colour *= 2
         x, start = take("even", m * k, 1 + width, p * q), 0
@@ -196,12 +205,22 @@ class Decoder:
         if columns not in self._columns:
             self._columns[columns] = self._across(columns)
         waves, nodes, index, hats = self._columns[columns]
-        rows = self.rows[:, ys].flatten(0, 1).expand(k, -1, -1)
-        torch.bmm(rows, waves, out=sines.view(k, -1, q))
-        down, weights = cells.hats(self.heights[ys], self.table.shape[1])
-        lines = (weights @ self.table[:, down]).flatten(0, 1)  # (T p, nodes)
-        lines = lines.index_select(1, index).view(-1, k, len(nodes)).transpose(0, 1)
+        rows, lines = self._down(ys)
+        torch.bmm(rows.expand(k, -1, -1), waves, out=sines.view(k, -1, q))
+        lines = lines.index_select(1, index).view(-1, k, nodes.shape[0]).transpose(0, 1)
         torch.bmm(lines, hats, out=table.view(k, -1, q))
+
+    def _down(self, ys: slice) -> tuple[Tensor, Tensor]:
+        """What a row of blocks has down: of the waves ((3 + waves) p, J), and of the table, whose
+        nodes are those across, (T p, nodes)."""
+        at = ys.start, ys.stop
+        if at not in self._lines:
+            down, weights = cells.hats(self.heights[ys], self.table.shape[1])
+            lines = (weights @ self.table[:, down]).flatten(0, 1)
+            if (len(self._lines) + 1) * lines.numel() > HELD:
+                self._lines.clear()
+            self._lines[at] = self.rows[:, ys].flatten(0, 1), lines
+        return self._lines[at]
 
     def _across(self, columns: Stretch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What a row of blocks has across: waves (k, J, q); and of the table, nodes that a block

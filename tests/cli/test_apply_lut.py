@@ -58,6 +58,37 @@ def test_everywhere(words: list[str], bare_hz: Hz, half: Path) -> None:
     assert np.abs(result(Path("out/a.tif")) - colours() * 128.5).max() < 0.51
 
 
+@pytest.mark.parametrize("words", [["--everywhere"], ["--mask-suffix", "_m"]], ids=["all", "mask"])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("look", [HALF, SWAP], ids=["curves", "table"])
+def test_alpha_stays_what_it_is(
+    look: str, depth: int, words: list[str], bare_hz: Hz, tmp_path: Path
+) -> None:
+    """Colours change, also where alpha is 0; alpha is handed on, widened as colours are."""
+    codes = np.random.default_rng(0).integers(0, 1 << depth, (*disc().shape, 4))
+    codes[:4, :, 3] = 0
+    Path("in").mkdir()
+    Path("look.cube").write_text(look)
+    if depth == 8:
+        save(Path("in/a.png"), codes.astype(np.uint8))
+    else:
+        kinds = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
+        tifffile.imwrite("in/a.tif", codes.astype(np.uint16), **kinds)
+    if "--mask-suffix" in words:
+        save(Path("in/a_m.png"), disc())
+
+    said = bare_hz("apply-lut", "look.cube", "in", *words, "-o", "out")
+
+    assert said.exit_code == 0
+    got, wide = result(Path("out/a.tif")), codes * (257 if depth == 8 else 1)
+    assert got.shape == codes.shape and got.dtype == np.uint16
+    assert (got[..., 3] == wide[..., 3]).all()
+    source = wide[..., :3].astype(float)
+    new = source / 2 if look is HALF else source[..., [2, 0, 1]]
+    share = disc()[..., None] / 255 if "--mask-suffix" in words else 1
+    assert np.abs(got[..., :3] - (source + share * (new - source))).max() < 0.6
+
+
 def test_16_bits_and_three_dimensions(bare_hz: Hz, tmp_path: Path) -> None:
     """Red becomes blue, green red, blue green, to the code; `--strength` goes half the way."""
     codes = np.random.default_rng(0).integers(0, 65536, (20, 30, 3)).astype(np.uint16)

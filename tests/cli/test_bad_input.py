@@ -188,7 +188,7 @@ def test_an_unexpected_error_ends_one_picture_only(
     shot(tmp_path / "shots/a.png")
     shot(tmp_path / "shots/b.png")
 
-    said = hz(*RUN, "-v", "--json")
+    said = hz(*RUN, "-v", "--json", "-j", "1")
 
     assert [line["status"] for line in said.lines[:-1]] == ["failed", "done"]
     assert said.lines[0]["error"]["code"] == "ZeroDivisionError"

@@ -25,8 +25,8 @@ FLAGS = {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--truth-dir", "--truth-suffix",
         "--layout", "--output", "--overwrite", "--dry-run", "--report", "--no-report", "--model",
         "--weights", "--background", "--curves", "--mode", "--strength", "--protocol", "--device",
-        "--memory", "--quiet", "--verbose", "--json", *FILES, "--also", "--label-ai", "--for",
-        "--tiff-compression", "--bigtiff", "--tiff-tile", "--quality", "--intent",
+        "--memory", "--jobs", "--quiet", "--verbose", "--json", *FILES, "--also", "--label-ai",
+        "--for", "--tiff-compression", "--bigtiff", "--tiff-tile", "--quality", "--intent",
     },
     "info": {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--layout", "--output", "--model",

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made_shots import shot
+from made_shots import Hz, colours, save, shot
 
+RUN = ("run", "shots", "--mask-suffix", "_m", "--device", "cpu")
 # The second picture's network never answers.
 HANGS = """
 import signal, time
@@ -44,7 +46,7 @@ def test_interrupted_runs_are_clean(
     """The first picture is whole, of the second nothing is left, the report tells of both."""
     for name in ("a", "deep/b", "deep/c"):
         shot(tmp_path / f"shots/{name}.png")
-    process = python(HANGS, ["run", "shots", "--mask-suffix", "_m", "--device", "cpu", "--json"])
+    process = python(HANGS, [*RUN, "--json", "-j", "1"])
     try:
         end = time.monotonic() + 60
         while not (tmp_path / "hanging").exists():
@@ -71,3 +73,70 @@ def test_interrupted_runs_are_clean(
     assert lines[-1]["exit_code"] == 130
     assert "interrupted" in err
     assert "Traceback" not in err
+
+
+# Each picture but the first has tiles without an end.
+CRAWLS = """
+import time
+import hzcli.models
+from hzcli.core.transform import Reach
+from hzcli.engine import plan
+from made_shots import Darker
+
+plan.BAND_TARGET = plan.TILE_TARGET = 1
+
+class Slow:
+    reach = Reach()
+    def apply(self, rgb, mask, window):
+        open(f"tile-{window.size.height}", "w").close()
+        time.sleep(0.4)
+        return rgb * 0.5
+
+class Crawls(Darker):
+    def predict(self, thumb):
+        return super().predict(thumb) if thumb.full.height == 24 else Slow()
+
+hzcli.models.load = lambda name, device: Crawls()
+from hzcli.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+@pytest.mark.parametrize("numbers", [(2,), (2, 2), (15, 2, 2)], ids=["once", "twice", "thrice"])
+def test_two_at_once_interrupted_leave_nothing_half_written(
+    numbers: tuple[int, ...],
+    hz: Hz,
+    python: Callable[..., subprocess.Popen[str]],
+    tmp_path: Path,
+) -> None:
+    """Both are in the middle. Whoever presses Ctrl-C again does not disturb the tidying up."""
+    shot(tmp_path / "shots/a.png")
+    for name, height in (("b", 300), ("deep/c", 301), ("deep/d", 302)):
+        path = save(tmp_path / f"shots/{name}.png", colours(height, 300))
+        y, x = np.mgrid[:height, :300]
+        mask = np.where(np.hypot(y - 150, x - 150) < 149, 255, 0).astype(np.uint8)
+        save(path.with_name(f"{path.stem}_m.png"), mask)
+    process = python(CRAWLS, [*RUN, "--json", "-j", "2"])
+    try:
+        end = time.monotonic() + 60
+        while not ((tmp_path / "tile-300").exists() and (tmp_path / "tile-301").exists()):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert len(list(tmp_path.glob("harmonized/**/.*.part"))) == 2
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.1)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130, err
+    left = sorted(path.name for path in (tmp_path / "harmonized").rglob("*"))
+    assert left == ["a.tif", "report.csv", "report.json"], out
+    assert "Traceback" not in err
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["picture", "summary"]
+
+    again = hz(*RUN, "--json", "-j", "2")
+    assert [line["status"] for line in again.lines[:-1]] == ["kept", "done", "done", "done"]

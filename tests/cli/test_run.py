@@ -250,3 +250,27 @@ def test_tables_keep_within_80_columns(hz: Hz, tmp_path: Path) -> None:
 
     assert max(len(line) for line in out.splitlines()) <= 80
     assert "1 harmonised, 1 failed" in out
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_several_pictures_at_once_share_one_network(
+    jobs: str, hz: Hz, loads: list[object], tmp_path: Path
+) -> None:
+    """Loaded once; rows come in the pictures' order, and say what one at a time would."""
+    for name in "edcba":
+        shot(tmp_path / f"shots/{name}.png")
+
+    said = hz("run", "shots", "--mask-suffix", "_m", "--json", "-j", jobs)
+
+    assert said.exit_code == 0
+    assert len(loads) == 1
+    assert [line.get("input") for line in said.lines[:-1]] == [f"shots/{n}.png" for n in "abcde"]
+    assert said.lines[-1]["settings"]["jobs"] == int(jobs)
+
+
+def test_no_picture_at_once_is_wrong_usage(hz: Hz, tmp_path: Path) -> None:
+    shot(tmp_path / "shots/a.png")
+    said = hz("run", "shots", "--mask-suffix", "_m", "-j", "0")
+
+    assert said.exit_code == 2
+    assert not (tmp_path / "harmonized").exists()

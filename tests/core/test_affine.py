@@ -39,7 +39,9 @@ def test_windows_are_parts_of_the_whole(mode: str) -> None:
     size = Size(53, 41)
     transform = affine.AffineMap(random(1, 12, 8, 5), mode)
     rgb = random(1, 3, 53, 41, seed=1)
-    expected = transform.apply(rgb, rgb[:, :1], Window.whole(size))
+    expected = transform.apply(rgb, rgb[:, :1], Window.whole(size))  # as training does it
+    with torch.no_grad():
+        assert torch.equal(transform.apply(rgb, rgb[:, :1], Window.whole(size)), expected)
     assert transform.reach.halo == 0
     for height in (1, 7, 16):
         for band in bands(size, height):
@@ -48,6 +50,19 @@ def test_windows_are_parts_of_the_whole(mode: str) -> None:
                 part = (..., slice(band.top, band.bottom), slice(left, right))
                 got = transform.apply(rgb[part], rgb[part][:, :1], window)
                 assert torch.equal(got, expected[part])
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_tiles_are_not_seen(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, however a picture is cut."""
+    size = Size(53, 41)
+    transform = affine.AffineMap(random(1, 12, 8, 5), mode)
+    rgb = random(1, 3, 53, 41, seed=1)
+    with torch.no_grad():
+        expected = transform.apply(rgb, rgb[:, :1], Window.whole(size))
+        for tile in ((1, 41), (16, 7), (3, 1)):
+            monkeypatch.setattr(affine, "TILE", tile)
+            assert torch.equal(transform.apply(rgb, rgb[:, :1], Window.whole(size)), expected)
 
 
 def test_identity_changes_nothing() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from memory_pictures import colours, soft_disc
 
+from hzcli.core import codes
 from hzcli.core.curves import Curves
 from hzcli.core.lut import Lut3D, identity_lut
 from hzcli.engine import coded
@@ -28,7 +31,7 @@ def test_codes_are_those_of_the_numbers(transform, depth, strength, width) -> No
     rows = wide.copy()
     how = coded.prepared(transform, strength)
     assert how is not None
-    coded.recolour(picture, rows, mask, how)
+    coded.recolour(rows, mask, how, codes=picture)
     source = torch.from_numpy(wide.transpose(2, 0, 1) / 65535)[None]
     exact = transform.__class__(next(iter(vars(transform).values())).double())
     result = exact.apply(source, source[:, :1], None)  # type: ignore[arg-type]
@@ -41,3 +44,43 @@ def test_codes_are_those_of_the_numbers(transform, depth, strength, width) -> No
 def test_what_is_no_number_is_left_to_numbers() -> None:
     assert coded.prepared(Lut3D(TABLE.lut * float("nan")), 1.0) is None
     assert coded.prepared(Curves(CURVES.knots * float("nan")), 1.0) is None
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (5, 2), (1, 3), (90, 300), (2, codes.BLOCK + 7)])
+def test_a_table_changes_its_part_of_a_picture_alone(shape) -> None:
+    """Pixels are moved with something of their neighbours', which must not show: of any width,
+    those of more than one block too, in place and from elsewhere."""
+    pytest.importorskip("PyOpenColorIO")
+    height, width = shape
+    picture = np.random.default_rng(0).integers(0, 65536, (height + 2, width + 2, 3), np.uint16)
+    inner = np.s_[1:-1, 1:-1]
+    # What becomes of red is blue, of green red, of blue green.
+    turned = np.moveaxis(np.indices((2, 2, 2), np.float32), 0, -1)[..., [2, 0, 1]]
+    for interpolation in ("tetrahedral", "trilinear"):
+        table = codes.OcioTable(turned, interpolation)
+        expected = picture.copy()
+        expected[inner] = picture[inner][..., [2, 0, 1]]
+        in_place, elsewhere = picture.copy(), picture.copy()
+        elsewhere[inner] = 0
+        table.apply(in_place[inner], in_place[inner])
+        table.apply(picture[inner], elsewhere[inner])
+        assert np.array_equal(in_place, expected)
+        assert np.array_equal(elsewhere, expected)
+
+
+@pytest.mark.parametrize("transform", [CURVES, TABLE], ids=["curves", "table"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_threads_change_no_byte(transform, depth) -> None:
+    """Nor does it matter that each takes rows of its own."""
+    if transform is TABLE:
+        pytest.importorskip("PyOpenColorIO")
+    height = 3 * coded.SHARED + 5
+    picture, mask = colours(height, 300, depth), soft_disc(height, 300, 8, (0.5, 0.5), 140)
+    how = coded.prepared(transform, 0.7)
+    assert how is not None
+    alone = picture.astype(np.uint16) * (257 if depth == 8 else 1)
+    together = alone.copy()
+    coded.recolour(alone, mask, how, codes=picture)
+    with ThreadPoolExecutor(3) as pool:
+        coded.recolour(together, mask, how, codes=picture, pool=pool)
+    assert np.array_equal(alone, together)

@@ -7,6 +7,7 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from hzcli.core.mask import bounding_box
 from hzcli.core.window import Size
 from hzcli.engine import thumbnail
+from hzcli.io.picture import open_mask, open_picture
 
 # float32 sums of up to some thousand values of [0, 1].
 TOLERANCE = 2e-6
@@ -179,6 +181,37 @@ def test_a_closeup_is_the_thumbnail_of_the_box(filter: str) -> None:
     for tensor, whole in ((closeup.rgb, picture), (closeup.mask, mask[..., None])):
         box = thumbnail.resize(whole[20:76, 17:101] / 255, 16, 16, filter)
         assert np.abs(square(tensor) - box).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("filter", thumbnail.FILTERS)
+def test_tiles_in_wide_rows_are_summed_a_few_at_a_time(tmp_path, filter: str) -> None:
+    """What is read at once is small, and the sums are those of the picture in memory."""
+    picture, mask = colours(300, 210, 16), np.zeros((300, 210), np.uint8)
+    mask[33:250, 20:150] = 90
+    mask[3, 5] = mask[40, 200] = 1  # in one row of tiles, and not read at once
+    for name, pixels, kind in (("a", picture, "rgb"), ("m", mask, "minisblack")):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric=kind, tile=(48, 32))
+    with (
+        mock.patch.multiple(thumbnail, ROW_BYTES=1000, BLOCK_PIXELS=4000, READ_PIXELS=5000),
+        open_picture(tmp_path / "a.tif") as reader,
+        open_mask(tmp_path / "m.tif") as inside,
+    ):
+        read, most = reader._source.read, []
+        reader._source.read = lambda t, b, x, y: (most.append((b - t) * (y - x)), read(t, b, x, y))[
+            1
+        ]
+        found = thumbnail.make(reader, inside, 24, filter, closeup=True, cells=Size(48, 32))
+    assert max(most) <= 4000
+    whole = thumbnail.resize(picture / 65535, 24, 24, filter)
+    assert np.abs(square(found.thumbnail.rgb) - whole).max() < TOLERANCE
+    assert found.box == (3, 250, 5, 201) and found.thumbnail.closeup is not None
+    box = thumbnail.resize(picture[3:250, 5:201] / 65535, 24, 24, filter)
+    assert np.abs(square(found.thumbnail.closeup.rgb) - box).max() < TOLERANCE
+    assert found.met is not None and found.met.shape == (7, 7)
+    wanted = [
+        [mask[y : y + 48, x : x + 32].any() for x in range(0, 210, 32)] for y in range(0, 300, 48)
+    ]
+    assert np.array_equal(found.met, wanted)
 
 
 def test_masks_of_other_edges_are_sampled() -> None:

@@ -225,6 +225,18 @@ def test_a_killed_process_is_replaced(tool: Exiftool) -> None:
     assert float(tool.execute(["-ver"]).text) > 10
 
 
+@posix
+def test_a_process_that_dies_at_work_is_given_another_try(tmp_path: Path) -> None:
+    """As where Ctrl-C ends it while a result is being finished."""
+    dies = f"import pathlib, sys\nonce = pathlib.Path({str(tmp_path / 'once')!r})\n"
+    dies += "if not once.exists():\n once.touch()\n sys.stdin.readline()\n sys.exit(1)\n"
+    answers = "for line in sys.stdin:\n"
+    answers += " if line.startswith('-execute'): print('{ready' + line[8:-1] + '}', flush=True)\n"
+    with Exiftool(_script(tmp_path, dies + answers), timeout_s=20) as running:
+        assert running.execute(["-ver"]).text == ""
+    assert (tmp_path / "once").exists()
+
+
 @needs_exiftool
 def test_an_error_is_raised_and_the_process_goes_on(tool: Exiftool, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture")

@@ -150,7 +150,7 @@ def decoded(monkeypatch) -> list[int]:
         return original(self, index, data)
 
     monkeypatch.setattr(segments.TiffRows, "_decode", count)
-    monkeypatch.setattr(segments, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(segments, "_SMALL_BYTES", 0)
     return indices
 
 

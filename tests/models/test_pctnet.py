@@ -12,7 +12,7 @@ from contract import ModelContract, thumbnail
 from ruled_nets import fill, golden, misfits, picture, rectangle
 from torch import nn
 
-from hzcli.core.affine import strips
+from hzcli.core.affine import tiles
 from hzcli.core.window import Size, Window
 from hzcli.models import pctnet
 from hzcli.models.pctnet import PCTNet, PCTNetConfig
@@ -70,7 +70,7 @@ def test_numbers_are_the_authors(net: nn.Module, case: str) -> None:
     [
         ("config", PCTNetConfig(colours="plain"), IMAGES),
         ("config", PCTNetConfig(mode="bilinear"), FULL),
-        ("strips", lambda *a, **k: strips(*a, **{**k, "align_corners": True}), FULL),
+        ("tiles", lambda *a, **k: tiles(*a, **{**k, "align_corners": True}), FULL),
         ("SHARPNESS", 1.0, IMAGES | {"attention"}),
     ],
 )

@@ -6,26 +6,26 @@ is not. No torch: a look needs no network.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
-from hzcli.core.tetra import WHITE, CodedLook, Interpolation, shaped_codes
+from hzcli.core.codes import LARGEST_TABLE, Coded, CodedCurves, OcioTable, ocio_version
+from hzcli.core.tetra import CodedLook, Interpolation, shaped_codes
 from hzcli.core.window import Size, Window, bands
-from hzcli.engine.looks.look_band import BINS, recolour
+from hzcli.engine import coded
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.overlap import Clock, ahead, behind
-from hzcli.engine.plan import plan
+from hzcli.engine.plan import cores, plan
 from hzcli.errors import MaskError
 from hzcli.io.cube import Look
 from hzcli.io.looks import weakened
 
 Through = Literal["auto", "ocio", "numpy"]
 
-LARGEST_OCIO = 129  # nodes a side
+BINS = 4096  # of the histogram of change: 16 to an 8-bit level
 COUNTED_ROWS = 16  # of which one tells how much changed ..
 COUNTED_PIXELS = 1 << 22  # .. in larger pictures
 MOST_WORKERS = 8
@@ -44,18 +44,6 @@ class Writer(Protocol):
     def write(self, rows: np.ndarray) -> None: ...
 
 
-class Recolouring(Protocol):
-    """A look made ready for 16-bit codes; threads share it. `CodedLook` is one."""
-
-    def apply(self, codes: np.ndarray, out: np.ndarray) -> None:
-        """Codes (h, w, 3) uint16, rows of which may lie apart, to codes in `out`, or in place."""
-        ...
-
-    def colours(self, codes: np.ndarray) -> np.ndarray:
-        """Codes (N, 3) to numbers in codes (N, 3) float32."""
-        ...
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A look, ready to be applied to any number of pictures.
@@ -64,7 +52,7 @@ class Prepared:
     name: what does the arithmetic, for reports.
     """
 
-    recolouring: Recolouring
+    recolouring: Coded
     weight: float
     name: str
 
@@ -88,79 +76,46 @@ def prepare(
     baked = weakened(look, strength)
     weight = strength if baked is None else 1.0
     look = baked or look
-    ocio = None if through == "numpy" else _ocio(needed=through == "ocio")
     # Without a table every code has its answer ready: nothing is faster, or more exact.
-    if ocio is not None and look.table is not None and len(look.table) <= LARGEST_OCIO:
-        name = f"OpenColorIO {ocio.GetVersion()}, {interpolation}"
-        return Prepared(_OcioLook(ocio, look, interpolation), weight, name)
-    coded = CodedLook(look.table, look.shaper, look.domain, interpolation)
-    name = "numpy, exact curves" if look.table is None else f"numpy, {interpolation}"
-    return Prepared(coded, weight, name)
+    shaped = shaped_codes(look.shaper, look.domain)
+    if look.table is None:
+        assert shaped is not None
+        return Prepared(CodedCurves(shaped.T), weight, "exact curves")
+    if through != "numpy" and len(look.table) <= LARGEST_TABLE:
+        try:
+            table = OcioTable(look.table, interpolation, shaped)
+            return Prepared(table, weight, f"OpenColorIO {ocio_version()}, {interpolation}")
+        except ImportError:
+            if through == "ocio":
+                raise
+    plain = CodedLook(look.table, look.shaper, look.domain, interpolation)
+    return Prepared(plain, weight, f"numpy, {interpolation}")
 
 
-def _ocio(*, needed: bool) -> Any:
-    try:
-        import PyOpenColorIO
-    except ImportError:
-        if needed:
-            raise
-        return None
-    return PyOpenColorIO
+def recolour(
+    rows: np.ndarray,
+    mask: np.ndarray | None,
+    prepared: Prepared,
+    pool: Executor | None = None,
+    change: np.ndarray | None = None,
+    step: int = 1,
+) -> None:
+    """Apply a look to rows of a picture, in place.
 
-
-class _OcioLook:
-    """A look in OpenColorIO's hands, one processor from codes to codes and one to numbers."""
-
-    def __init__(self, ocio: Any, look: Look, interpolation: Interpolation) -> None:
-        assert look.table is not None
-        self._ocio = ocio
-        transform = ocio.GroupTransform()
-        shaped = shaped_codes(look.shaper, look.domain)
-        if shaped is not None:
-            curves = ocio.Lut1DTransform(len(shaped), False)
-            curves.setData(np.clip(shaped, 0, 1).astype(np.float32).ravel())
-            transform.appendTransform(curves)
-        table = ocio.Lut3DTransform(len(look.table))
-        kinds = {"tetrahedral": ocio.INTERP_TETRAHEDRAL, "trilinear": ocio.INTERP_LINEAR}
-        table.setInterpolation(kinds[interpolation])
-        table.setData(np.ascontiguousarray(look.table, np.float32).ravel())
-        transform.appendTransform(table)
-        processor = ocio.Config.CreateRaw().getProcessor(transform)
-        to = {"codes": ocio.BIT_DEPTH_UINT16, "numbers": ocio.BIT_DEPTH_F32}
-        self._cpu = {
-            name: processor.getOptimizedCPUProcessor(
-                ocio.BIT_DEPTH_UINT16, depth, ocio.OPTIMIZATION_DEFAULT
-            )
-            for name, depth in to.items()
-        }
-
-    def _image(self, pixels: np.ndarray, height: int, width: int, row_bytes: int) -> Any:
-        depth = self._ocio.BIT_DEPTH_UINT16 if pixels.itemsize == 2 else self._ocio.BIT_DEPTH_F32
-        order, size = self._ocio.CHANNEL_ORDERING_RGB, pixels.itemsize
-        return self._ocio.PackedImageDesc(
-            pixels, width, height, order, depth, size, 3 * size, row_bytes
-        )
-
-    def apply(self, codes: np.ndarray, out: np.ndarray) -> None:
-        for array in (codes, out):
-            assert array.strides[1:] == (6, 2), "pixels of a row lie side by side"
-        height, width = codes.shape[:2]
-        target = self._image(out, height, width, out.strides[0])
-        if codes is out:  # to wrap an array costs as much as some hundred pixels
-            self._cpu["codes"].apply(target)
-        else:
-            source = self._image(codes, height, width, codes.strides[0])
-            self._cpu["codes"].apply(source, target)
-
-    def colours(self, codes: np.ndarray) -> np.ndarray:
-        codes = np.ascontiguousarray(codes)
-        out = np.empty(codes.shape, np.float32)
-        if len(codes):
-            count = len(codes)
-            source = self._image(codes, 1, count, codes.nbytes)
-            self._cpu["numbers"].apply(source, self._image(out, 1, count, out.nbytes))
-        out *= WHITE
-        return out
+    Args:
+        rows: (h, W, 3) uint16, the source, and afterwards the result.
+        mask: (h, W) uint8 or uint16, full scale inside; None: everywhere.
+        pool: threads to share the work.
+        change: counts of |result - source| where the mask is above 0, one bin to 16 codes,
+            (BINS + 1,); of one row in `step`.
+    """
+    before = rows[::step].copy() if change is not None else rows
+    coded.recolour(rows, mask, prepared.recolouring, prepared.weight, pool=pool)
+    if change is not None:
+        size = np.abs(rows[::step].astype(np.int32) - before)
+        if mask is not None:
+            size = size[mask[::step] != 0]
+        change += np.bincount((size + 8 >> 4).ravel(), minlength=BINS + 1)
 
 
 # One picture
@@ -199,7 +154,7 @@ def apply_look(
     """
     size, clock, covered = reader.size, Clock(), 0.0
     change = np.zeros(BINS + 1, np.int64)
-    workers = min(MOST_WORKERS, _cores())
+    workers = min(MOST_WORKERS, cores())
     with clock("total"):
         chosen = plan(size, None, _Reach(), budget_bytes)  # type: ignore[arg-type]
         step = COUNTED_ROWS if size.pixels > COUNTED_PIXELS else 1
@@ -274,10 +229,3 @@ def _figures(change: np.ndarray) -> tuple[float, float]:
     rank = int(np.searchsorted(np.cumsum(change), 0.99 * total))
     level = 16 / 257
     return float(change @ np.arange(BINS + 1)) / total * level, rank * level
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return os.cpu_count() or 1

@@ -7,18 +7,15 @@ that a look that changes nothing leaves every code as it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from hzcli.core.tetra import WHITE
+from hzcli.core.codes import WHITE, Coded
 from hzcli.engine.colour import Colour
 from hzcli.engine.looks.spaces import SRGB, Space, convert
 from hzcli.io import profiles
-
-if TYPE_CHECKING:
-    from hzcli.engine.looks.apply_look import Recolouring
 
 BLOCK = 1 << 15  # colours converted at once
 
@@ -45,7 +42,7 @@ class ConvertedLook:
         space: that the look is meant for.
     """
 
-    def __init__(self, look: Recolouring, colour: Colour, space: Space = SRGB) -> None:
+    def __init__(self, look: Coded, colour: Colour, space: Space = SRGB) -> None:
         self._look, self._colour, self._space = look, colour, space
 
     def apply(self, codes: np.ndarray, out: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from hzcli.errors import PictureError
 from hzcli.io.formats.layout import Layout
 from hzcli.io.formats.sniff import sniff
 from hzcli.io.meta import Header, Meta
+
+if TYPE_CHECKING:
+    from hzcli.io.formats.tags import Page
 
 
 class Source(Protocol):
@@ -30,9 +33,12 @@ class Found:
     header: Header
     meta: Meta
     layout: Layout
-    held_bytes: int = 0  # that the smallest band needs where the file is read piece by piece
+    held_bytes: int = 0  # that full-width bands need where the file is read piece by piece
     rows: Callable[[], Source] | None = None  # None where it must be decoded whole
     decode: Callable[[], np.ndarray] | None = None
+    # Instead of `decode`: rows once, from top to bottom.
+    forward: Callable[[], Source] | None = None
+    page: Page | None = None  # of a TIFF
 
 
 def examine(path: Path) -> Found:
@@ -56,7 +62,7 @@ def examine(path: Path) -> Found:
         part = exr.examine(path)
         row = part.header.stored.width * len(part.channels) * 4
         held = row * (part.tile.height if part.tile else 1)
-        found = Found(part.header, part.meta, part.layout, held, lambda: exr.ExrRows(part))
+        found = Found(part.header, part.meta, part.layout, 2 * held, lambda: exr.ExrRows(part))
     else:
         found = _examine_whole(path, kind)
     if found.header.channels != "cmyk":
@@ -77,7 +83,8 @@ def _examine_paged(path: Path, kind: str) -> Found:
         page = document.page
         if document.deflated_at is not None:
             return Found(page.header, page.meta, page.layout, decode=lambda: psd.decode(document))
-    return Found(page.header, page.meta, page.layout, page.held_bytes, lambda: TiffRows(page))
+    found = Found(page.header, page.meta, page.layout, page.kept_bytes, lambda: TiffRows(page))
+    return replace(found, page=page) if kind == "tiff" else found
 
 
 def _examine_whole(path: Path, kind: str) -> Found:
@@ -101,4 +108,11 @@ def _examine_whole(path: Path, kind: str) -> Found:
     channels = {"rgba": "rgb", "greya": "grey"}.get(header.channels, header.channels)
     alpha_at = None if not header.alpha else 1 if channels == "grey" else 3
     layout = Layout(channels, alpha_at, header.alpha, associated=associated, icc=meta.icc)
-    return Found(header, meta, layout, decode=lambda: decode(header))
+    found = Found(header, meta, layout, decode=lambda: decode(header))
+    return replace(found, forward=_png_rows(header)) if kind == "png" else found
+
+
+def _png_rows(header: Header) -> Callable[[], Source] | None:
+    from hzcli.io.formats import png_rows
+
+    return (lambda: png_rows.PngRows(header)) if png_rows.readable(header) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,24 @@ from hzcli.io.scratch import TILE, Scratch
 
 # Decoded pixels that a reader may keep in memory when the caller does not say.
 _DEFAULT_BUDGET = 256 << 20
+
+
+def in_pieces(found: Found, budget_bytes: int | None) -> Found:
+    """The same file, read from top to bottom where that can be and it is too large to be decoded
+    whole into `budget_bytes`, as of `source`."""
+    if found.forward is None:
+        return found
+    layout, depth = found.layout, found.header.depth
+    samples = layout.colours + (layout.alpha_at is not None)
+    needed = found.header.size.pixels * samples * (depth // 8)
+    if needed <= _given(budget_bytes):
+        return found
+    # So much to hold that `source` gathers it.
+    return replace(found, rows=found.forward, held_bytes=needed)
+
+
+def _given(budget_bytes: int | None) -> int:
+    return _DEFAULT_BUDGET if budget_bytes is None else budget_bytes
 
 
 def source(
@@ -28,14 +47,14 @@ def source(
             larger lies in a scratch file.
         keep: what of them is held, where the file is decoded whole.
     """
-    budget = _DEFAULT_BUDGET if budget_bytes is None else budget_bytes
+    budget = _given(budget_bytes)
     if found.rows is None:
         decode = found.decode
         assert decode is not None
         return _Whole(lambda: _hold(keep(decode()), budget))
     # Turning by a quarter makes a band of rows out of a band of columns, which meets every
     # strip; and one huge compressed strip would be decoded for every band.
-    if found.header.orientation >= 5 or found.held_bytes * 2 > max(budget, 1):
+    if found.header.orientation >= 5 or found.held_bytes > max(budget, 1):
         return _Whole(lambda: _gather(found, budget))
     return found.rows()
 

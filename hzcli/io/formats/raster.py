@@ -162,7 +162,7 @@ def _check_jpeg_end(path: Path, data: bytes) -> None:
 
 
 # PNG: W3C PNG Specification, third edition, sections 5 and 11
-_PNG_CHANNELS = {0: "grey", 2: "rgb", 3: "palette", 4: "greya", 6: "rgba"}
+PNG_CHANNELS = {0: "grey", 2: "rgb", 3: "palette", 4: "greya", 6: "rgba"}
 
 
 def _examine_png(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
@@ -200,9 +200,9 @@ def _examine_png(path: Path, file: BinaryIO) -> tuple[Header, Meta]:
     if len(head) != 13:
         raise truncated(path, "png", "it ends inside its header")
     width, height, bits, colour = struct.unpack(">IIBB", head[:10])
-    if colour not in _PNG_CHANNELS or not width or not height or bits not in (1, 2, 4, 8, 16):
+    if colour not in PNG_CHANNELS or not width or not height or bits not in (1, 2, 4, 8, 16):
         raise PictureError(f"{path} has a damaged PNG header", "Export the picture again.")
-    channels = "bilevel" if (colour, bits) == (0, 1) else _PNG_CHANNELS[colour]
+    channels = "bilevel" if (colour, bits) == (0, 1) else PNG_CHANNELS[colour]
     if transparent:  # one colour is: decoders make a channel of it
         channels = {"rgb": "rgba", "grey": "greya", "bilevel": "greya"}.get(channels, channels)
     depth, turn = 16 if bits == 16 else 8, exif.orientation

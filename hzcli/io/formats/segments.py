@@ -31,9 +31,9 @@ _DECODERS = {
     34925: imagecodecs.lzma_decode,
 }
 _FAX = (2, 3, 4)
-# Kept decoded for the next window: two rows of segments, so that windows that overlap by a
-# halo across the border of two rows decode neither twice; never less than this.
-_CACHE_BYTES = 16 << 20
+# Pictures that decode to no more are kept; of others `Page.kept_bytes` for the next window, or the
+# like part of it where windows are not as wide as the picture.
+_SMALL_BYTES = 16 << 20
 _WORKERS = min(4, os.cpu_count() or 1)
 
 
@@ -44,8 +44,10 @@ class TiffRows:
         self.page = page
         self._lock = threading.Lock()
         self._kept: dict[int, np.ndarray] = {}
-        self._limit = max(_CACHE_BYTES, 2 * page.held_bytes)
+        self._small = page.row_bytes * page.header.stored.height <= _SMALL_BYTES
+        self._limit = _SMALL_BYTES
         self._pool: ThreadPoolExecutor | None = None
+        self._rooms = threading.local()
         self._decode_whole: Callable[..., Any] | None = None
         path = page.header.path
         if page.compression in (JPEG, *_FAX):
@@ -111,6 +113,9 @@ class TiffRows:
             for plane in range(page.samples if page.planar else 1)
             for x in range(left // step.width, -(-right // step.width))
         ]
+        if not self._small:
+            share = (-(-right // step.width) - left // step.width) / page.across
+            self._limit = int(page.kept_bytes * share)
         # A few at a time: as many as decode at once, so that little is held besides `out`.
         for start in range(0, len(wanted), _WORKERS):
             for index, pixels in self._segments(wanted[start : start + _WORKERS]):
@@ -141,9 +146,14 @@ class TiffRows:
         return found
 
     def _read_encoded(self, index: int) -> bytes:
-        data = bytearray(self.page.lengths[index])
-        self._read_into(self.page.offsets[index], memoryview(data))
-        return bytes(data)
+        self._file.seek(self.page.offsets[index])
+        count = self.page.lengths[index]
+        data = self._file.read(count) or b""
+        if len(data) < count:  # which a system may do; the rest, or an error
+            rest = bytearray(count - len(data))
+            self._read_into(self.page.offsets[index] + len(data), memoryview(rest))
+            data += rest
+        return data
 
     def _read_into(self, start: int, target: memoryview) -> None:
         self._file.seek(start)
@@ -172,19 +182,27 @@ class TiffRows:
         if page.reversed_bits:
             data = imagecodecs.bitorder_decode(data)
         if page.compression != NONE:
-            # Writers may pad the last strip to full height, so that much room is offered.
-            data = _DECODERS[page.compression](data, out=full * row)
+            # Writers may pad the last strip to full height, so that much room is offered. What
+            # differences are undone of is not looked at again: its room is for all segments.
+            room = self._room(full * row) if page.predictor != 1 else full * row
+            data = _DECODERS[page.compression](data, out=room)
         if len(data) < height * row:
             raise ValueError(f"segment {index} holds {len(data)} of {height * row} bytes")
         stored = np.frombuffer(data, np.uint8, height * row).reshape(height, row)
         return self._samples(stored, (height, width, samples))
+
+    def _room(self, count: int) -> memoryview:
+        """Bytes that belong to this thread."""
+        if len(getattr(self._rooms, "bytes", b"")) < count:
+            self._rooms.bytes = bytearray(count)
+        return memoryview(self._rooms.bytes)[:count]
 
     def _samples(self, stored: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Rows of decompressed bytes as samples of `shape` in native byte order."""
         page, width = self.page, shape[1] * shape[2]
         bits = page.bits
         if bits not in (8, 16, 32, 64):
-            codes = _unpacked(stored, bits, width)
+            codes = unpacked(stored, bits, width)
             spread = codes if page.layout.palette is not None else widened(codes, bits)
             return spread.reshape(shape)
         kind = np.dtype(f"{'f' if page.floating else 'u'}{bits // 8}")
@@ -196,9 +214,14 @@ class TiffRows:
             imagecodecs.floatpred_decode(raw, axis=-2, out=pixels)
         elif page.predictor == 2:
             # Differences of the bits of a float are differences of whole numbers, too.
-            pixels = stored.view(order).astype(kind).reshape(shape)
-            whole = pixels.view(f"u{bits // 8}")
-            imagecodecs.delta_decode(whole, axis=-2, out=whole)
+            pixels = np.empty(shape, kind)
+            whole = np.dtype(f"u{bits // 8}")
+            differences = stored.view(order).view(whole.newbyteorder(order.byteorder))
+            imagecodecs.delta_decode(
+                differences.astype(whole, copy=False).reshape(shape),
+                axis=-2,
+                out=pixels.view(whole),
+            )
         else:
             pixels = stored.view(order).astype(kind, copy=False).reshape(shape)
         if kind == np.uint32:
@@ -206,7 +229,7 @@ class TiffRows:
         return pixels.astype(page.dtype, copy=False)
 
 
-def _unpacked(stored: np.ndarray, bits: int, width: int) -> np.ndarray:
+def unpacked(stored: np.ndarray, bits: int, width: int) -> np.ndarray:
     """Codes of `bits` bits, highest bit first, rows padded to bytes: (h, width)."""
     if bits == 1:
         return np.unpackbits(stored, axis=1, count=width)

@@ -42,6 +42,7 @@ _DNG_VERSION = 50706
 _TILE_MARGIN = 4096
 # Stacks and documents have hundreds of pages; a loop or a bomb has more.
 _MOST_PAGES = 1000
+_KEPT_BYTES = 96 << 20
 _WHOLE_BITS = (1, 2, 4, 6, 8, 10, 12, 14, 16, 32)
 _FLOAT_BITS = (16, 32, 64)
 
@@ -94,6 +95,13 @@ class Page:
         if self.direct:
             return self.row_bytes
         return self.across * self.segment.pixels * self.samples * self.dtype.itemsize
+
+    @property
+    def kept_bytes(self) -> int:
+        """Decoded bytes that are kept while full-width windows are read: two rows of segments, so
+        that windows that overlap by a halo across their border decode neither twice; only one
+        where two would be much."""
+        return min(2 * self.held_bytes, max(self.held_bytes, _KEPT_BYTES))
 
     @property
     def direct(self) -> bool:

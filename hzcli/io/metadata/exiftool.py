@@ -2,7 +2,8 @@
 
 https://exiftool.org/exiftool_pod.html, "-stay_open". Arguments go one a line and never through
 a shell; file names are absolute, so that none begins with "-" or "@"; answers end with a mark of
-their own. A process that dies or hangs is ended, and the next command starts another.
+their own. A process that hangs is ended, and the next command starts another; one that dies is
+replaced once for the same command.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ _QUIT_S = 2.0
 
 class ExiftoolError(Exception):
     """Raised when ExifTool did not do what it was asked for: the message says why."""
+
+
+class _Died(ExiftoolError):
+    """The process is no more."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +85,31 @@ class Exiftool:
             ExiftoolError: it cannot be started, died, took too long, or reported an error.
         """
         with self._lock:
-            self._start()
-            self._number += 1
-            mark = f"{{ready{self._number}}}".encode()
-            lines = ["-charset", "filename=utf8", *arguments, f"-execute{self._number}"]
             try:
-                self._send("".join(_line(argument) for argument in lines))
-                printed = self._answer(mark)
-            except BaseException:
-                # Also on Ctrl-C: an answer that nobody waits for would be taken for the next.
-                self._end()
-                raise
+                printed = self._run(arguments)
+            except _Died:
+                # As by a Ctrl-C, which reaches it too, while a result is being finished.
+                printed = self._run(arguments)
         text = b"\n".join(printed).decode("utf-8", "replace")
         errors = [line for line in text.splitlines() if line.startswith("Error")]
         if errors:
             raise ExiftoolError(_said(errors[0]))
         warned = [_said(line) for line in text.splitlines() if line.startswith("Warning")]
         return Answer(text, tuple(warned))
+
+    def _run(self, arguments: Sequence[str]) -> list[bytes]:
+        """What is printed for a command, line by line."""
+        self._start()
+        self._number += 1
+        mark = f"{{ready{self._number}}}".encode()
+        lines = ["-charset", "filename=utf8", *arguments, f"-execute{self._number}"]
+        try:
+            self._send("".join(_line(argument) for argument in lines))
+            return self._answer(mark)
+        except BaseException:
+            # Also on Ctrl-C: an answer that nobody waits for would be taken for the next.
+            self._end()
+            raise
 
     def close(self) -> None:
         """End the process; a later command starts another."""
@@ -137,7 +150,7 @@ class Exiftool:
             process.stdin.write(text.encode("utf-8", "surrogateescape"))
             process.stdin.flush()
         except OSError as error:
-            raise ExiftoolError("it ended unexpectedly") from error
+            raise _Died("it ended unexpectedly") from error
 
     def _answer(self, mark: bytes) -> list[bytes]:
         printed: list[bytes] = []
@@ -147,7 +160,7 @@ class Exiftool:
             except queue.Empty:
                 raise ExiftoolError(f"it did not answer within {self.timeout_s:g} s") from None
             if line is None:
-                raise ExiftoolError("it ended unexpectedly")
+                raise _Died("it ended unexpectedly")
             if line == mark:
                 return printed
             printed.append(line)

@@ -20,10 +20,11 @@ from hzcli.io.writers.choices import (
     expected_suffix,
     resolve,
 )
-from hzcli.io.writers.colours import stored_colours
+from hzcli.io.writers.colours import StoredColours, stored_colours
 from hzcli.io.writers.rows import RowWriter, Writer
 
 if TYPE_CHECKING:
+    from hzcli.io.formats.tags import Page
     from hzcli.io.writers.blocks import Carried
 
 __all__ = [
@@ -53,6 +54,7 @@ def open_writer(
     metadata: Carried | None = None,
     presumed: bytes | None = None,
     finish: Callable[[Path], None] | None = None,
+    page: Page | None = None,
 ) -> RowWriter:
     """Open `target` for the rows of one picture.
 
@@ -70,6 +72,8 @@ def open_writer(
         presumed: the profile that the rows are in where `meta` has none: embedded where the
             source was known not to be sRGB, and what OpenEXR is converted from.
         finish: called with the temporary path of the complete file before it gets its name.
+        page: of the source where it is a TIFF, and where rows that are not recoloured come as
+            they are in it: a result in TIFF keeps its form if it can.
 
     Returns:
         A context manager: left well it finishes the file, left by an exception it removes
@@ -90,18 +94,9 @@ def open_writer(
         "finish": finish,
     }
     if resolved.format == "tiff":
-        from hzcli.io.tiff import TiffWriter
-
-        writer: RowWriter = TiffWriter(
-            target,
-            size,
-            stored.meta,
-            compression=resolved.options.compression,
-            bigtiff=resolved.options.bigtiff,
-            tile=resolved.options.tile,
-            description=description,
-            **common,
-        )
+        options = resolved.options
+        common |= {"bigtiff": options.bigtiff, "description": description}
+        writer: RowWriter = _tiff(target, size, stored, options, page, common)
     elif resolved.format in ("exr", "jxl"):
         from hzcli.io.writers.vfx import ExrWriter, JxlWriter
 
@@ -122,3 +117,27 @@ def open_writer(
         )
     writer.notes.extend(stored.notes)
     return writer
+
+
+def _tiff(
+    target: Path,
+    size: Size,
+    stored: StoredColours,
+    options: OutputOptions,
+    page: Page | None,
+    common: dict[str, Any],
+) -> RowWriter:
+    """A writer of TIFF, which copies from the source's file where that has the same form."""
+    from hzcli.io.tiff import TiffWriter
+    from hzcli.io.writers.tiff_form import kept
+    from hzcli.io.writers.verbatim import VerbatimWriter
+
+    form = None
+    if page is not None and stored.convert is None and stored.channels == page.layout.channels:
+        samples = page.layout.colours + common["alpha"]
+        form = kept(page, common["depth"], samples, options.compression, options.tile)
+    if page is not None and form is not None:
+        return VerbatimWriter(target, size, stored.meta, form=form, page=page, **common)
+    return TiffWriter(
+        target, size, stored.meta, compression=options.afresh, tile=options.tile, **common
+    )

@@ -63,15 +63,23 @@ class OutputOptions:
     depth: "8" | "16" | "32f" | "keep"; None takes 16 bits where the container has them, and
         the picture's own depth with format "keep".
     compression, bigtiff, tile: of TIFF; `tile` is the edge of square tiles, None for strips.
+        "keep" keeps what a picture that is a TIFF of the result's depth has, and its strips or
+        tiles, its predictor and its byte order with it (see `tiff_form.kept`); all others are
+        compressed by deflate.
     quality: of JPEG and WebP, 1..100.
     """
 
     format: Literal["tiff", "png", "jpeg", "webp", "exr", "jxl", "keep"] = "tiff"
     depth: Literal["8", "16", "32f", "keep"] | None = None
-    compression: Literal["deflate", "lzw", "zstd", "none"] = "deflate"
+    compression: Literal["keep", "deflate", "lzw", "zstd", "none"] = "keep"
     bigtiff: Literal["auto", "always", "never"] = "auto"
     tile: int | None = None
     quality: int = 95
+
+    @property
+    def afresh(self) -> str:
+        """The compression of what has none to keep."""
+        return "deflate" if self.compression == "keep" else self.compression
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def check_options(options: OutputOptions) -> None:
     choices = (
         ("--format", form, FORMATS),
         ("--depth", depth, (None, "8", "16", "32f", "keep")),
-        ("--tiff-compression", options.compression, ("deflate", "lzw", "zstd", "none")),
+        ("--tiff-compression", options.compression, ("keep", "deflate", "lzw", "zstd", "none")),
         ("--bigtiff", options.bigtiff, ("auto", "always", "never")),
     )
     for flag, value, known in choices:

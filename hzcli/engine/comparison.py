@@ -1,0 +1,37 @@
+"""A picture and its result, each compared with the ground truth, band by band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hzcli.engine.recolour import Band
+from hzcli.metrics import StreamedMetrics
+
+
+class Comparison:
+    """Metrics of the source and of what is delivered, by each of `protocols`."""
+
+    def __init__(self, protocols: Sequence[str]) -> None:
+        self._pairs = {name: (StreamedMetrics(name), StreamedMetrics(name)) for name in protocols}
+
+    def update(self, band: Band, rows: np.ndarray) -> None:
+        """Count a band in; `rows` (h, W, 3) is it as delivered."""
+        assert band.mask is not None and band.truth is not None
+        mask, truth = band.own(band.mask), _levels(band.truth)
+        for before, after in self._pairs.values():
+            before.update(_levels(band.own(band.codes)), truth, mask, band.window)
+            after.update(_levels(rows), truth, mask, band.window)
+
+    def compute(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """{protocol: {"before" | "after": figures}}."""
+        return {
+            name: {"before": before.compute(), "after": after.compute()}
+            for name, (before, after) in self._pairs.items()
+        }
+
+
+def _levels(samples: np.ndarray) -> np.ndarray:
+    """As metrics want samples: codes as they are, float in 8-bit levels."""
+    return samples * np.float32(255) if samples.dtype == np.float32 else samples

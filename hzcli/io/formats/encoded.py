@@ -1,0 +1,89 @@
+"""The segments of a TIFF as they lie in the file, to be copied without being decoded."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from hzcli.io.formats.faults import truncated, unreadable
+from hzcli.io.formats.tags import NONE, Page
+
+
+class Encoded:
+    """Encoded strips or tiles of a page of one channel group; a context manager.
+
+    Args:
+        page: of the file; not planar.
+        rows: height of a strip, where rows lie as they are and may be cut elsewhere
+            (`Page.direct`); else the page's own.
+
+    Raises:
+        PictureError: the file cannot be opened any more.
+    """
+
+    def __init__(self, page: Page, rows: int) -> None:
+        self._page, self._rows = page, rows
+        header = page.header
+        try:
+            self._file = open(header.path, "rb", buffering=0)  # noqa: SIM115 - until close()
+        except OSError as error:
+            raise unreadable(header.path, header.format, error) from error
+
+    def segment(self, index: int) -> bytes:
+        """The bytes of one strip or tile, counted in rows from the top left.
+
+        Raises:
+            PictureError: the file ends early, or the disk refuses.
+        """
+        try:
+            return b"".join(self._part(start, count) for start, count in self._places(index))
+        except OSError as error:
+            header = self._page.header
+            raise unreadable(header.path, header.format, error) from error
+
+    def _places(self, index: int) -> list[tuple[int, int]]:
+        page = self._page
+        if not page.direct:
+            length = page.lengths[index]
+            if page.compression == NONE:
+                # Without compression all are of one size; some writers pad them.
+                pixel = page.samples * page.bits // 8
+                length = page.segment.pixels * pixel
+                if not page.tiled:
+                    rows = page.header.stored.height - index * page.segment.height
+                    length = min(length, rows * page.row_bytes)
+            return [(page.offsets[index], length)]
+        row, step = index * self._rows, page.segment.height
+        bottom = min(row + self._rows, page.header.stored.height)
+        places = []
+        while row < bottom:
+            strip = row // step
+            last = min((strip + 1) * step, bottom)
+            start = page.offsets[strip] + (row - strip * step) * page.row_bytes
+            places.append((start, (last - row) * page.row_bytes))
+            row = last
+        return places
+
+    def _part(self, start: int, count: int) -> bytes:
+        self._file.seek(start)
+        data = self._file.read(count)
+        while len(data) < count:
+            more = self._file.read(count - len(data))
+            if not more:
+                header = self._page.header
+                raise truncated(header.path, header.format, "it ends inside its pixels")
+            data += more
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Encoded:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
