@@ -12,6 +12,7 @@ of a paper, stands in the metadata; where it does not, the weights are read as p
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import json
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "hinet"
 Shapes = Mapping[str, tuple[int, ...]]
+
+SHARED = "shared"  # metadata: which tensors are another file's
 
 # Below this share of common names, two networks have nothing to do with each other.
 AKIN = 0.5
@@ -109,7 +112,7 @@ def build(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
         The network, without gradients, on the CPU.
 
     Raises:
-        ModelError: the tensors belong to no system, or do not fit it.
+        ModelError: the tensors belong to no system, do not fit it, or hold what is no number.
     """
     import torch
 
@@ -130,6 +133,13 @@ def build(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
     wide = {
         key: value.float() if value.is_floating_point() else value for key, value in state.items()
     }
+    for key, value in wide.items():
+        # An infinite variance silences its channel and nothing else shows it.
+        if bad := int((~value.isfinite()).sum()):
+            raise ModelError(
+                f"{key} holds {bad} of {value.numel()} values that are no finite numbers",
+                "The file is damaged, or was written at too low a precision: export it again.",
+            )
     if _without_numbers(model, set(wide)):
         model = network(card, config)
     model.load_state_dict(wide, strict=True, assign=True)
@@ -194,11 +204,37 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def stored(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+    """Tensors and metadata of a safetensors file, with those that it shares with another file
+    (train/export.py `share`).
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: it, or the file that it shares with, cannot be read.
     """
+    state, metadata = _read(path)
+    if SHARED not in metadata:
+        return state, metadata
+    try:
+        shared = json.loads(metadata[SHARED])
+        name, digest, places = shared["file"], shared["sha256"], dict(shared["tensors"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path.name} does not say what it shares ({error!r})") from error
+    name = Path(str(name)).name
+    base = path.parent / name
+    if not base.is_file():
+        base = find(Path(name).stem)
+    if hashlib.sha256(base.read_bytes()).hexdigest() != digest:
+        raise ModelError(
+            f"{path.name} was made for another {name} than {base}",
+            "Take both files from one place.",
+        )
+    theirs, _ = _read(base)
+    missing = [there for there in places.values() if there not in theirs]
+    if missing:
+        raise ModelError(f"{path.name} wants {missing[0]} of {name}, which has no such tensor")
+    return {**state, **{own: theirs[there] for own, there in places.items()}}, metadata
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:

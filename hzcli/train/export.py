@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from hzcli import checkpoints
+from hzcli import checkpoints, models
 from hzcli.errors import ModelError
 from hzcli.evaluation.traits import traits_of
 from hzcli.io.atomic import write_text
-from hzcli.models import readings_of
 from hzcli.train.recipes import Recipe, build
 
 
@@ -40,10 +39,48 @@ def save_weights(model: Any, path: Path, *, id: str) -> None:
         "model": model.card.model,
         "id": id,
         "format": "2",
-        **readings_of(model.config),
+        **models.readings_of(model.config),
         "config": json.dumps(asdict(model.config)),
     }
     checkpoints.write(state, path, metadata)
+
+
+def share(path: Path, base: Path) -> int:
+    """Leave out of a weights file what another one holds bit for bit.
+
+    Heads on one frozen encoder are small, the encoder is not: shipped together, it is stored
+    once. The file then says in its metadata which tensors are whose, and the sha256 of the other,
+    which `hzcli.models.load` looks for beside it and among the installed weights. The card
+    beside `path`, if there is one, is given the new size and sha256.
+
+    Returns:
+        How many tensors were left out; with none the file is not touched.
+    """
+    own, metadata = models.stored(path)
+    theirs, _ = models.stored(base)
+    known: dict[tuple[Any, ...], list[str]] = {}
+    for name, value in theirs.items():
+        known.setdefault((value.dtype, tuple(value.shape)), []).append(name)
+    places = {}
+    for name, value in own.items():
+        likely = known.get((value.dtype, tuple(value.shape)), [])
+        for there in sorted(likely, key=lambda there: there != name):
+            if torch.equal(value, theirs[there]):
+                places[name] = there
+                break
+    if not places:
+        return 0
+    digest = hashlib.sha256(base.read_bytes()).hexdigest()
+    metadata[models.SHARED] = json.dumps({"file": base.name, "sha256": digest, "tensors": places})
+    left = {name: value for name, value in own.items() if name not in places}
+    checkpoints.write(left, path, metadata)
+    beside = path.with_suffix(".json")
+    if beside.is_file():
+        card = json.loads(beside.read_text(encoding="utf-8"))
+        card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        card["bytes"] = path.stat().st_size
+        write_text(beside, json.dumps(card, indent=2) + "\n")
+    return len(places)
 
 
 def _stored(value: torch.Tensor) -> torch.Tensor:
@@ -85,7 +122,7 @@ def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
         "data": state.get("data", []),
         "recipe": recipe.name,
         "config": asdict(model.config),
-        "readings": readings_of(model.config),
+        "readings": models.readings_of(model.config),
         "steps": state["step"],
         "minutes": round(state["seconds"] / 60, 1),
         "hardware": state.get("device", ""),

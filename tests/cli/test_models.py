@@ -164,7 +164,8 @@ def test_verify_finds_what_is_broken(bare_hz: Hz, home: Path, tmp_path: Path) ->
         "good": "done", "bytes": "failed", "nan": "failed", "nowhere": "failed",
     }  # fmt: skip
     assert "sha256" in rows["bytes"]["error"]["message"]
-    assert rows["nan"]["checked"] == ["sha256", "tensors"]
+    assert rows["nan"]["checked"] == ["sha256"]
+    assert "no finite numbers" in rows["nan"]["error"]["message"]
     text = " ".join(bare_hz("models", "verify", "good", "bytes").out.split())
     assert "ok good good: sha256, tensors, a picture" in text
     assert "bad bytes good: nothing" in text

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hzcli import catalog, models
 from hzcli.errors import ModelError
-from hzcli.train.export import save_weights
+from hzcli.train.adopt import adopt
+from hzcli.train.export import save_weights, share
 
 # Tensors and parameters as published; of PCT-Net the authors' code alone tells them.
 PUBLISHED = {
@@ -84,6 +85,43 @@ def test_a_variance_beyond_fp16_survives_and_no_number_does_not(tmp_path: Path) 
         with pytest.raises(ModelError, match=r"encoder\.mix\.weight"):
             save_weights(network, tmp_path / "bad.safetensors", id="bad")
     assert not (tmp_path / "bad.safetensors").exists()
+
+
+def test_weights_that_hold_no_number_are_refused(tmp_path: Path) -> None:
+    """Half precision made an infinity of a variance, which silences its channel unseen."""
+    network = compact("hinet")
+    save_weights(network, tmp_path / "w.safetensors", id="w")
+    state = load_file(tmp_path / "w.safetensors")
+    state["encoder.norm.running_var"][3] = float("inf")
+    save_file(state, tmp_path / "bad.safetensors", {"residual": "True"})
+
+    with pytest.raises(ModelError, match=r"encoder\.norm\.running_var holds 1 of"):
+        models.load(tmp_path / "bad.safetensors")
+
+
+def test_what_another_file_holds_is_stored_once(tmp_path: Path) -> None:
+    """S2CRNet calls the encoder by another name; loaded, the tensors are those of before."""
+    hinet, s2crnet = compact("hinet"), compact("s2crnet")
+    adopt(s2crnet, hinet.state_dict())
+    base, file = tmp_path / "hinet.safetensors", tmp_path / "s2crnet.safetensors"
+    save_weights(hinet, base, id="hinet")
+    save_weights(s2crnet, file, id="s2crnet")
+    whole, size = models.load(file).state_dict(), file.stat().st_size
+
+    assert share(file, base) > 100
+
+    assert file.stat().st_size < size / 4
+    found = models.load(file).state_dict()
+    assert list(found) == list(whole)
+    assert all(torch.equal(value, found[name]) for name, value in whole.items())
+
+    hinet.encoder.mix.weight.data += 1
+    save_weights(hinet, base, id="hinet")
+    with pytest.raises(ModelError, match="made for another hinet"):
+        models.load(file)
+    base.rename(tmp_path / "x")
+    with pytest.raises(ModelError, match="made for another hinet"):
+        models.load(file)  # the installed one is asked next
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
