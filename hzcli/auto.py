@@ -162,7 +162,7 @@ def _for_tables(purpose: str, known: Sequence[_Facts]) -> Choice:
     exact = [entry for entry in equals if entry.look == "exact"]
     chosen = min(exact or equals if purpose == "look" else equals, key=_cost)
     what = {
-        "exact": "it predicts a table or curves and nothing else",
+        "exact": "by a table or curves, all that it predicts",
         "own": "by the table of its own",
     }.get(chosen.look, "by a table fitted to its answer")
     said = _said(_error(chosen, flat=True))
