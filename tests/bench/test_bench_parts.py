@@ -33,7 +33,7 @@ def test_every_network_has_one_name() -> None:
     assert {s.target for s in found if s.kind == "installed"} == {
         card.id for card in catalog.installed()
     }
-    assert subjects(["cdtnet-sim", "cdtnet-sim"])[0].variant == "cdtnet-sim"
+    assert subjects(["s2crnet-v", "s2crnet-v"])[0].variant == "s2crnet-v"
     assert [s.kind for s in subjects(["aict-compact", "hdnet-published", "a/b.safetensors"])] == [
         "compact", "published", "installed",
     ]  # fmt: skip
