@@ -18,7 +18,8 @@ from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.errors import ModelError
 from hzcli.models import hinet
-from hzcli.models.hinet import HINet, HINetConfig, polynomials
+from hzcli.models.hinet import HINet, HINetConfig
+from hzcli.nets.tables import polynomials
 from hzcli.train.export import save_weights
 
 

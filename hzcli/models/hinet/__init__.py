@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hzcli.models.hinet.as_published import PublishedConfig, PublishedHINet
-from hzcli.models.hinet.own import HINet, HINetConfig, LocalMlp, polynomials
+from hzcli.models.hinet.own import HINet, HINetConfig, LocalMlp
 from hzcli.models.hinet.windows import AlignedMlp, ScrambledMlp
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "build",
     "config_from",
     "detect",
-    "polynomials",
     "published",
 ]
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from math import isqrt
 from typing import Any, ClassVar
 
@@ -38,12 +37,7 @@ from hzcli.nets import paper_encoder as paper
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.local_mlp import LocalMlp
 from hzcli.nets.modulated import Modulated, normal
-
-# Number of products of Legendre polynomials in r, g, b of total degree 3 or less.
-POLYNOMIALS = 20
-# What heads predict is a small multiple of their output, so that one learning rate suits them
-# and the encoder: an Adam step moves a head's result by rate x fan-in, not by rate.
-GAIN = 0.1
+from hzcli.nets.tables import GAIN, POLYNOMIALS, table_of
 
 
 @dataclass(frozen=True)
@@ -270,15 +264,11 @@ class HINet(nn.Module):
         return self.hyper[level](F.silu(self.local[level](map_) + context))
 
     def _lut(self, code: Tensor) -> Lut3D:
-        n = self.config.lut
-        identity = identity_lut(n, device=code.device)
         if self.config.encoder == "paper":
+            n = self.config.lut
             free = self.lut(self.appearance(code)).view(-1, 3, n, n, n)
-            return Lut3D(identity + GAIN * free)
-        basis = polynomials(n).to(code)
-        smooth = torch.einsum("bck,kxyz->bcxyz", self.tone(code).view(-1, 3, POLYNOMIALS), basis)
-        free = self.lut(code).view(-1, 3, n, n, n)
-        return Lut3D(identity + GAIN * smooth + 0.2 * GAIN * free)
+            return Lut3D(identity_lut(n, device=code.device) + GAIN * free)
+        return Lut3D(table_of(self.tone(code), self.lut(code)))
 
 
 def _last(head: nn.Module) -> nn.Linear | nn.Conv2d:
@@ -286,17 +276,3 @@ def _last(head: nn.Module) -> nn.Linear | nn.Conv2d:
     layer = head[-1] if isinstance(head, nn.Sequential) else head
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     return layer
-
-
-@lru_cache
-@torch.inference_mode(False)  # what is kept must serve training too
-def polynomials(size: int) -> Tensor:
-    """Products of Legendre polynomials of total degree 3 or less on a cube of nodes.
-
-    Returns:
-        (POLYNOMIALS, size, size, size), indexed [k][r][g][b].
-    """
-    x = torch.linspace(-1, 1, size)
-    one = [torch.ones_like(x), x, (3 * x**2 - 1) / 2, (5 * x**3 - 3 * x) / 2]
-    powers = [(i, j, k) for i in range(4) for j in range(4 - i) for k in range(4 - i - j)]
-    return torch.stack([torch.einsum("i,j,k->ijk", one[i], one[j], one[k]) for i, j, k in powers])
