@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+FINE_TUNING = 0.1  # of a recipe's rate, for weights of its own model
+
 
 def train(
     recipe: str,
@@ -41,8 +43,8 @@ def train(
         output: the run's folder (default: ./runs/RECIPE): checkpoint, curve, weights.
         resume: go on with the run in `output`.
         init: weights to start from: an installed id or a file. Those of the same model bring
-            their own configuration, others lend their encoder; what the recipe calls frozen
-            stays as they have it.
+            their own configuration and are trained at FINE_TUNING of the recipe's rate; others
+            lend their encoder; what the recipe calls frozen stays as they have it.
         fit: take the recipe's whole schedule within `minutes`.
         freeze: parts of the network, by name, that are not trained: an encoder that was lent.
         minutes: stop after this much time; a later call resumes.
@@ -101,7 +103,8 @@ def _from_weights(plan: Recipe, init: str | Path) -> tuple[Recipe, dict[str, Ten
 
     model = models.load(init)
     if isinstance(model.config, config_class(plan.model)):
-        plan = replace(plan, config=model.config, published="")
+        # Weights that know the work already: a full rate would first undo what they learnt.
+        plan = replace(plan, config=model.config, published="", rate=FINE_TUNING * plan.rate)
     elif plan.config is not None:
         plan = replace(plan, config=sized(plan.config, model.state_dict()))
     return plan, model.state_dict()

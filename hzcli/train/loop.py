@@ -64,8 +64,9 @@ def optimizer_of(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimize
     matrices = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     decay = recipe.weight_decay if recipe.objective != "modern" else 0.0
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": decay}]
     return torch.optim.AdamW(
-        [{"params": matrices}, {"params": rest, "weight_decay": decay}],
+        groups,
         lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay,
     )  # fmt: skip
 
@@ -229,12 +230,12 @@ def train(
         nonlocal running, waiting, counted, since, saved
         elapsed = time.monotonic() - since
         figures = validate(ema, batches, edge)
-        row = {
-            "step": step, "minutes": round(seconds() / 60, 2),
-            "loss": running / max(1, counted), **figures,
-            "pictures_per_s": recipe.batch * counted / elapsed,
-            "waiting": waiting / elapsed,
-        }  # fmt: skip
+        row = {"step": step, "minutes": round(seconds() / 60, 2), **figures}
+        if counted:
+            row |= {
+                "loss": running / counted, "pictures_per_s": recipe.batch * counted / elapsed,
+                "waiting": waiting / elapsed,
+            }  # fmt: skip
         history.append(row)
         on_event({"event": "validated", **row})
         checkpoint()
@@ -248,6 +249,8 @@ def train(
         return seconds() - last >= budget / VALIDATIONS
 
     try:
+        if init is not None and state is None:
+            judge_now()  # what there is to improve on
         while step < recipe.steps and not stop:
             if minutes is not None and time.monotonic() - started > minutes * 60:
                 break

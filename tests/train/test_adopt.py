@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,20 @@ def test_what_is_frozen_stays(hinet: HINet) -> None:
     assert float(hinet.lut.weight.detach().abs().sum()) > 0
 
 
+def planned(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, **given: Any) -> tuple:
+    """What `hz train` would have begun: its recipe, and the weights to start from."""
+    seen = []
+
+    def train(plan: recipes.Recipe, *_: object, init: object, **__: object) -> dict:
+        seen.append((plan, init))
+        raise InterruptedError
+
+    monkeypatch.setattr(loop, "train", train)
+    with pytest.raises(InterruptedError):
+        command.train(name, [folder], device="cpu", **given)
+    return seen[0]
+
+
 @pytest.mark.parametrize(
     ("given", "frozen"),
     [
@@ -105,17 +120,22 @@ def test_a_recipe_freezes_what_is_lent(
 ) -> None:
     """`hz train cdtnet`: parts that come from --init stay; without it there are none."""
     save_weights(hinet, tmp_path / "w.safetensors", id="w")
-    seen = []
-
-    def train(plan: recipes.Recipe, *_: object, init: object, **__: object) -> dict:
-        seen.append((plan, init))
-        raise InterruptedError
-
-    monkeypatch.setattr(loop, "train", train)
     given = {**given, "init": tmp_path / "w.safetensors"} if given.get("init") else given
-    with pytest.raises(InterruptedError):
-        command.train("cdtnet", [tmp_path], device="cpu", **given)
-    ((plan, init),) = seen
+    plan, init = planned("cdtnet", monkeypatch, tmp_path, **given)
     assert plan.frozen == frozen
     assert plan.config.blocks == (1 if given else 3)
     assert (init is None) == (not given)
+
+
+def test_weights_of_the_same_model_are_trained_on_at_a_tenth_of_the_rate(
+    hinet: HINet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full rate would undo in its first minutes what took hours."""
+    save_weights(hinet, tmp_path / "w.safetensors", id="w")
+    rate = recipes.get("hinet").rate
+    for name, factor in (("hinet", 0.1), ("cdtnet", None)):
+        whole = recipes.get(name).rate
+        plan, _ = planned(name, monkeypatch, tmp_path, init=tmp_path / "w.safetensors")
+        assert plan.rate == pytest.approx(whole * (factor or 1))
+    plan, init = planned("hinet", monkeypatch, tmp_path)
+    assert (plan.rate, init) == (rate, None)

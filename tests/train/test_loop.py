@@ -202,6 +202,10 @@ def test_a_run_starts_from_given_weights(pack: Path, tmp_path: Path):
     loop.train(_recipe(4), [pack], tmp_path, init=state, minutes=0)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert all(torch.equal(saved["ema"][name], value) for name, value in state.items())
+    [row] = saved["history"]  # and what they reach is known
+    assert row["step"] == 0
+    assert 0 < row["ratio"] < 10
+    assert "loss" not in row
 
 
 def test_the_curve_is_a_picture_of_the_history(tmp_path: Path):
