@@ -10,7 +10,8 @@ Letters: B pictures, C channels, (m, k) blocks, (p, q) pixels of a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,11 +48,14 @@ Patch = tuple[Stretch, Stretch]  # rows, columns
 
 
 def block_edge(pixels: int, cells: int) -> int:
-    """Edge of the blocks that share one set of weights: a quarter of a cell, so that the step
-    from block to block is a quarter of that from cell to cell; 16 to 64 pixels, no more than
-    a cell (smaller blocks cost more in weights than in pixels)."""
+    """Edge of the blocks that share one set of weights: about a quarter of a cell, so that the step
+    from block to block is a quarter of that from cell to cell. The nearest power of two, which
+    tiles of a picture seldom cut; 16 to 64 pixels (smaller blocks cost more in weights than in
+    pixels), but no more than a cell."""
     cell = -(-pixels // cells)
-    return min(max(pixels // (4 * cells), 16), 64, max(cell, 1))
+    if cell < 16:
+        return max(cell, 1)
+    return min(max(1 << round(math.log2(pixels / (4 * cells))), 16), 64)
 
 
 def stretches(start: int, stop: int, edge: int) -> list[Stretch]:
@@ -104,6 +108,13 @@ def wanted(
                 for a, b in runs[begin]:
                     yield r.part(begin, i), c.part(a, b)
                 begin = i
+
+
+def rows_of(patches: Iterable[Patch]) -> Iterator[Patch]:
+    """The same blocks, a row of them at a time."""
+    for rows, columns in patches:
+        for i in range(rows.count):
+            yield rows.part(i, i + 1), columns
 
 
 def _runs(line: list[bool], longest: int) -> list[tuple[int, int]]:
@@ -208,6 +219,16 @@ def doubling(start: int, size: int) -> tuple[slice, Tensor]:
     first = (start + 1) // 2
     weights = _doubling(start % 2, size)
     return slice(first, first + weights.shape[1]), weights
+
+
+def between(start: int) -> tuple[tuple[int, float], tuple[int, float]]:
+    """The same for rows start, start + 2, .. and for start + 1, start + 3, ..: from which of the
+    coarser rows that matter two neighbours are mixed, and the share of the second of them.
+
+    >>> between(0)
+    ((0, 0.75), (1, 0.25))
+    """
+    return ((0, 0.25), (0, 0.75)) if start % 2 else ((0, 0.75), (1, 0.25))
 
 
 @lru_cache(maxsize=256)

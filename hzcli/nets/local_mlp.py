@@ -15,6 +15,8 @@ Letters: B pictures, n blocks, K pixels of a block, (gh, gw) cells of a grid, W 
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,7 +27,7 @@ from torch.nn import functional as F
 from hzcli.core.lut import lookup
 from hzcli.core.transform import Reach
 from hzcli.core.window import Window
-from hzcli.nets import cells
+from hzcli.nets import cells, local_card
 from hzcli.nets.cells import Patch, Stretch
 from hzcli.nets.local_cpu import Atlas, Buffers, Decoder
 from hzcli.nets.modulated import Modulated, linear, run_mlp
@@ -36,6 +38,16 @@ CHUNK, CHUNK_GPU = 1 << 20, 1 << 25
 # One pixel of the next coarser level on each side, at two levels, is 4 pixels; and the coarsest
 # level's pixels are 4 x 4, so windows start at multiples of 4.
 HALO = 4
+
+
+_LOCAL = threading.local()
+
+
+def _buffers() -> Buffers:
+    """This thread's memory for decoding on a processor, a few megabytes."""
+    if not hasattr(_LOCAL, "buffers"):
+        _LOCAL.buffers = Buffers()
+    return _LOCAL.buffers
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,10 @@ class LocalMlp:
         See `Transform.apply` for shapes and ranges.
         """
         if len(rgb) == 1 and not self._learning(rgb):
-            return self._region(rgb, mask, window)
+            found = None
+            if rgb.device.type == "cuda":
+                found = local_card.region(self, rgb, mask, window)
+            return self._region(rgb, mask, window) if found is None else found
         return self.levels(rgb, mask, window, finest_only=True)[-1]
 
     def _learning(self, rgb: Tensor) -> bool:
@@ -108,11 +123,14 @@ class LocalMlp:
         patches = list(fine.meeting(mask[0, 0], HALO))
         if not patches:
             return rgb.clone()
+        processor = rgb.device.type == "cpu" and rgb.dtype == torch.float32
         needed = [(fine, patches)]
         for level in (middle, coarse):
+            if processor:
+                level = level.widened(needed[0][0])
             patches = list(level.meeting(level.read_by(*needed[0])))
             needed.insert(0, (level, patches))
-        if rgb.device.type == "cpu" and rgb.dtype == torch.float32:
+        if processor:
             return self._on_processor(needed)
         prior = None
         for level, patches in needed:
@@ -128,19 +146,20 @@ class LocalMlp:
 
     def _on_processor(self, needed: list[tuple[Level, list[Patch]]]) -> Tensor:
         """The same patches of the same levels, in the order of local_cpu.py."""
-        prior, buffers = None, Buffers()
+        prior, buffers = None, _buffers()
         for level, patches in needed[:2]:
             decoder = Decoder(level, buffers)
             whole, inside = cells.framed(self.width, level.height, level.width)
-            for patch in patches:
+            for patch in cells.rows_of(patches):
                 decoder.features(patch, prior, inside)
             cells.hold_ends(whole)
-            prior = whole
+            finer = needed[level.index + 1][0]
+            prior = whole[:, :, finer.left // 2 - level.left :]
         level, patches = needed[2]
         decoder = Decoder(level, buffers)
         atlas = Atlas(self.lut[0]) if self.residual else None
         out = level.rgb.clone()
-        for patch in patches:
+        for patch in cells.rows_of(patches):
             decoder.colours(patch, prior, out[0], atlas)
         return out
 
@@ -222,9 +241,28 @@ class Level:
         """Marks (h, w) of the pixels that these patches of the next finer level interpolate."""
         marks = torch.zeros(self.height, self.width, dtype=torch.bool)
         for r, c in patches:
-            rows = cells.behind(r.inside(finer.top))
-            marks[rows, cells.behind(c.inside(finer.left))] = True
+            read = cells.behind(c.inside(finer.left))
+            shift = finer.left // 2 - self.left
+            columns = slice(max(0, read.start + shift), read.stop + shift)
+            marks[cells.behind(r.inside(finer.top)), columns] = True
         return marks
+
+    def widened(self, finer: Level) -> Level:
+        """The same with all columns of the blocks that the window meets and that the finer level
+        reads, so that no block is cut at its sides; what is beyond the window is 0."""
+        edge, width = self.edges[1], self.size[1]
+        if edge % 2:  # of pictures so small that nothing is saved
+            return self
+        start = min(self.left, (finer.left - 1) // 2) // edge * edge
+        stop = max(self.left + self.width, (finer.left + finer.width) // 2 + 1)
+        start, stop = max(0, start), min(-(-stop // edge) * edge, width)
+        found = copy.copy(self)
+        sides = self.left - start, stop - self.left - self.width
+        found.rgb, found.mask = (F.pad(values, sides) for values in (self.rgb, self.mask))
+        found.left, found.width = start, stop - start
+        found.columns = cells.stretches(start, stop, edge)
+        found.x = _Axis.of(cells.centres(start, stop, width), self.model.waves[1])
+        return found
 
     def decode(
         self, patch: Patch, prior: Tensor | None, coloured: bool
@@ -250,15 +288,28 @@ class Level:
         features = run_mlp(x, mlp.weights(self.parameters(rows, columns), basics))
         return features, self._colour(features, x[:, start : start + 3]) if coloured else None
 
-    def parameters(self, rows: Stretch, columns: Stretch) -> Tensor:
-        """The map at the centres of blocks: (n, P)."""
-        (down, across_rows), (along, across_columns) = (
-            self._between(axis, stretch) for axis, stretch in enumerate((rows, columns))
-        )
-        if self._lines is None or self._lines[0] != rows:
-            lines = across_rows @ self.map[:, down].flatten(2)  # (B, rows, gw P)
-            self._lines = rows, lines.unflatten(2, self.map.shape[2:])
-        return (across_columns @ self._lines[1][:, :, along]).flatten(0, 2)
+    def whole(self, axis: int, stretch: Stretch) -> Stretch:
+        """All uncut blocks of the window along an axis, if these are some of them; else these."""
+        edge = self.edges[axis]
+        if stretch.size != edge or stretch.start % edge:
+            return stretch
+        found = (self.rows, self.columns)[axis]
+        return next(s for s in found if s.size == edge and s.start % edge == 0)
+
+    def parameters(self, rows: Stretch, columns: Stretch, out: Tensor | None = None) -> Tensor:
+        """The map at the centres of blocks: (n, P). out: of a row of blocks alone."""
+        down, along = self.whole(0, rows), self.whole(1, columns)
+        if self._lines is None or self._lines[0] != down:
+            nodes, weights = self._between(0, down)
+            lines = weights @ self.map[:, nodes].flatten(2)  # (B, rows, gw P)
+            self._lines = down, lines.unflatten(2, self.map.shape[2:])
+        nodes, weights = self._between(1, along)
+        first, start = rows.first - down.first, columns.first - along.first
+        weights = weights[start : start + columns.count]
+        if out is not None:
+            return torch.mm(weights, self._lines[1][0, first, nodes], out=out)
+        lines = self._lines[1][:, first : first + rows.count, nodes]
+        return (weights @ lines).flatten(0, 2)
 
     def _between(self, axis: int, stretch: Stretch) -> tuple[slice, Tensor]:
         """Nodes of the map along an axis and their weights at the centres of blocks."""
