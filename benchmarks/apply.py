@@ -39,9 +39,10 @@ from hzcli.core.lut import Lut3D
 from hzcli.core.mask import bounding_box
 from hzcli.core.transform import Thumbnail, Transform
 from hzcli.core.window import Size, Window
+from hzcli.engine.change import rows_counted
 from hzcli.engine.looks.apply_look import prepare, recolour
 from hzcli.engine.plan import plan
-from hzcli.engine.recolour import Band, Recolour, deliver, rows_counted, windows_of
+from hzcli.engine.recolour import Band, Recolour, deliver, windows_of
 from hzcli.io.cube import Look
 from hzcli.models.aict import AICT, AICTConfig
 from hzcli.models.hinet import HINet, HINetConfig

@@ -16,6 +16,7 @@ import numpy as np
 from hzcli.core.codes import LARGEST_TABLE, WHITE, Coded, CodedCurves, OcioTable
 
 if TYPE_CHECKING:
+    from hzcli.core.affine_codes import CodedMaps
     from hzcli.core.transform import Transform
 
 STRIP = 32  # rows of which the columns with mask are looked for together
@@ -25,11 +26,16 @@ GATHERED = 1 << 15  # pixels recoloured at once, so that a core's cache holds th
 PIXEL = np.dtype("V6")  # three codes, moved as one: ten times as fast as (.., 3) by numpy's masks
 
 
-def prepared(transform: Transform | None, strength: float) -> Coded | None:
+def prepared(transform: Transform | None, strength: float) -> Coded | CodedMaps | None:
     """A Transform as something that goes from code to code; None for those that need numbers."""
+    from hzcli.core.affine import AffineMap
+    from hzcli.core.affine_codes import CodedMaps
     from hzcli.core.curves import CODES, Curves
     from hzcli.core.lut import Lut3D
 
+    if isinstance(transform, AffineMap):
+        finite = bool(transform.maps.isfinite().all())
+        return CodedMaps(transform, strength) if finite else None
     if isinstance(transform, Curves):
         values = transform.even(CODES).knots[0].double().cpu().numpy().clip(0, 1)
         source = np.linspace(0, 1, CODES)

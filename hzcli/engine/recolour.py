@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,30 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hzcli.core.affine_codes import CodedMaps
 from hzcli.core.mask import bounding_box
 from hzcli.core.transform import Reach, Transform
 from hzcli.core.window import Size, Window
 from hzcli.engine import coded
+from hzcli.engine.change import Change
 from hzcli.engine.pipeline import heed
 from hzcli.engine.plan import Box, cuts
 from hzcli.engine.thumbnail import Reader
+from hzcli.engine.workers import workers
 from hzcli.errors import ModelError
 
 if TYPE_CHECKING:
     from hzcli.engine.colour import Colour
 
-# Bins of the histogram of change: 16 to an 8-bit level.
-BINS = 255 * 16
 # How much each channel's change counts in a grey picture's: ITU-R BT.709.
 LUMA = (0.2126, 0.7152, 0.0722)
 # Pixels that are given another profile at once.
 CONVERTED_AT_ONCE = 1 << 18
 # Pixels that are blended at once, so that a core's cache holds all steps.
 BLENDED_AT_ONCE = 1 << 15
-# Where the mask holds more pixels than this, one row in some tells how much changed ..
-COUNTED = 1 << 18
-COUNTED_ROWS = 16  # .. in so many at most, and ..
-LEAST_ROWS = 64  # .. of at least so many rows.
 
 
 @dataclass(frozen=True)
@@ -127,11 +123,6 @@ def deliver(codes: np.ndarray, out: np.ndarray, colour: Colour | None, grey: boo
         widen(part, out[top : top + step])
 
 
-def rows_counted(box: Box, inside: int) -> int:
-    """One row in how many tells how much changed: 1 unless the mask is large."""
-    return max(1, min(COUNTED_ROWS, inside // COUNTED, (box[1] - box[0]) // LEAST_ROWS))
-
-
 class Recolour:
     """Applies a Transform inside the mask. Holds buffers that each tile uses again.
 
@@ -167,17 +158,13 @@ class Recolour:
         self._colour = colour
         self._extended = extended or colour is not None
         self._grey = grey
-        self._counted = counted
         # From code to code, where nothing stands between the codes and the Transform.
         direct = device.type == "cpu" and not self._extended and not grey
         self._coded = coded.prepared(transform, strength) if direct else None
-        # As many threads as torch would take for the others.
-        threads = torch.get_num_threads() if self._coded is not None else 1
-        self._pool = ThreadPoolExecutor(threads, "hz-codes") if threads > 1 else None
+        self._pool = workers() if self._coded is not None else None
         self._buffers: dict[str, np.ndarray] = {}
-        self._histogram = np.zeros(BINS + 1, np.int64)
-        self._total = 0.0
-        self._looked_at = 0  # pixels with mask > 0, in the rows that are counted
+        self._seen = Change(counted)
+        self.change = self._seen.figures
 
     def band(self, band: Band, rows: np.ndarray, tile_columns: int) -> None:
         """Recolour `rows` (h, W, 3), which hold the source, where the mask is above 0."""
@@ -187,10 +174,12 @@ class Recolour:
         if box is None:
             return
         top, bottom, left, right = box
-        self._looked_at += int(np.count_nonzero(mask[self._rows(band.window.top)]))
+        self._seen.meet(mask[self._seen.rows(band.window.top)])
         if self._coded is not None and rows.dtype == np.uint16:
-            part = np.s_[top:bottom, left:right]
-            self._from_codes(band.own(band.codes)[part], rows[part], mask[part], band, top)
+            inner = np.s_[top:bottom, left:right]
+            at, by = band.window.top, band.window.left
+            window = Window(at + top, at + bottom, by + left, by + right, band.window.size)
+            self._from_codes(band.own(band.codes)[inner], rows[inner], mask[inner], window)
             return
         for start, stop in cuts(left, right, tile_columns):
             heed()
@@ -202,23 +191,17 @@ class Recolour:
                 )
                 self._tile(band, tile, rows)
 
-    def _rows(self, top: int) -> slice:
-        """Those that are counted of rows that begin at `top`."""
-        return slice(-top % self._counted, None, self._counted)
-
     def _from_codes(
-        self, codes: np.ndarray, rows: np.ndarray, mask: np.ndarray, band: Band, top: int
+        self, codes: np.ndarray, rows: np.ndarray, mask: np.ndarray, window: Window
     ) -> None:
         assert self._coded is not None
-        some = self._rows(band.window.top + top)
+        some = self._seen.rows(window.top)
         before = rows[some].copy()
-        coded.recolour(rows, mask, self._coded, codes=codes, pool=self._pool)
-        size = np.abs(rows[some].astype(np.int32) - before)
-        self._total += int(size.sum(dtype=np.int64)) / 65535
-        # A bin is a sixteenth of 257 codes. What the mask leaves out has not changed.
-        size <<= 4
-        size //= 257
-        self._histogram += np.bincount(size.ravel(), minlength=BINS + 1)
+        if isinstance(self._coded, CodedMaps):
+            self._coded.recolour(rows, mask, window, self._pool)
+        else:
+            coded.recolour(rows, mask, self._coded, codes=codes, pool=self._pool)
+        self._seen.between(before, rows[some])
 
     def _tile(self, band: Band, tile: Window, rows: np.ndarray) -> None:
         window = tile.grow(self._reach.halo, self._reach.align)
@@ -257,9 +240,9 @@ class Recolour:
         torch.clamp(result, 0, 1, out=new)
         torch.lerp(source, new, soft, out=new)
         self._check(new)
-        some = self._rows(top)
+        some = self._seen.rows(top)
         if some.start < len(out):
-            self._count((new[:, some] - source[:, some]).abs_())
+            self._seen.of((new[:, some] - source[:, some]).abs_())
         new *= 65535
         new += 0.5  # and cut off below: the one rounding, to the nearest code
         # Pixels first, then codes: numpy is slow at both together.
@@ -289,7 +272,7 @@ class Recolour:
             luma = torch.tensor(LUMA, device=change.device).view(3, 1, 1)
             change[:] = (change * luma).sum(dim=0, keepdim=True)
         self._check(change)
-        self._count(change[:, self._rows(tile.top)].abs())
+        self._seen.of(change[:, self._seen.rows(tile.top)].abs())
         # Where the mask is 0 the source's code stays, whatever the Transform says there.
         if self._extended:
             new, moved = self._added(own, change.cpu())
@@ -340,22 +323,6 @@ class Recolour:
                 "the model's colours are not all finite numbers",
                 "The weights may be damaged: install them again, or try another model",
             )
-
-    def _count(self, size: Tensor) -> None:
-        """Add to the histogram. Outside the mask the change is 0; `change` subtracts that."""
-        # By numpy: the last bits of torch's sums depend on the number of its threads.
-        self._total += float(size.cpu().numpy().sum(dtype=np.float32))
-        counts = torch.histc(size, BINS + 1, 0, 1 + 1 / BINS)
-        self._histogram += counts.cpu().numpy().astype(np.int64)
-
-    def change(self) -> tuple[float, float]:
-        """Mean and 99th percentile of |change| in 8-bit levels, over the pixels with mask > 0 of
-        the rows counted: exact where those are all, else estimates."""
-        values = max(1, 3 * self._looked_at)
-        counts = self._histogram.copy()
-        counts[0] -= counts.sum() - values
-        rank = np.searchsorted(np.cumsum(counts), 0.99 * values)
-        return self._total / values * 255, float(rank) / BINS * 255
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         needed = int(np.prod(shape))

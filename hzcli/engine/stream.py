@@ -27,6 +27,7 @@ import torch
 from hzcli.core.transform import Reach, Thumbnail, Transform
 from hzcli.core.window import Size, Window
 from hzcli.engine import thumbnail
+from hzcli.engine.change import rows_counted
 from hzcli.engine.comparison import Comparison
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.overlap import Clock, ahead, behind
@@ -44,7 +45,6 @@ from hzcli.engine.recolour import (
     Recolour,
     deliver,
     read_band,
-    rows_counted,
     widen,
     windows_of,
 )

@@ -10,6 +10,7 @@ import torch
 from memory_pictures import colours, soft_disc
 
 from hzcli.core import codes
+from hzcli.core.affine import AffineMap
 from hzcli.core.curves import Curves
 from hzcli.core.lut import Lut3D, identity_lut
 from hzcli.engine import coded
@@ -42,6 +43,7 @@ def test_codes_are_those_of_the_numbers(transform, depth, strength, width) -> No
 
 
 def test_what_is_no_number_is_left_to_numbers() -> None:
+    assert coded.prepared(AffineMap(torch.full((1, 12, 2, 2), float("nan"))), 1.0) is None
     assert coded.prepared(Lut3D(TABLE.lut * float("nan")), 1.0) is None
     assert coded.prepared(Curves(CURVES.knots * float("nan")), 1.0) is None
 

@@ -1,0 +1,169 @@
+"""Affine colour maps from 16-bit codes to 16-bit codes, on a CPU.
+
+A block of pixels goes the whole way while a core's cache holds it: to float32, through the
+matrices, by the mask between old and new, rounded once. The matrices are scaled to codes before.
+What is not in the mask is not looked at, and keeps its code.
+
+Shapes: T taps of an interpolation, (h, w) pixels.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hzcli.core.affine import AffineMap
+from hzcli.core.codes import WHITE, blocks
+from hzcli.core.sampling import places, taps
+from hzcli.core.window import Window
+
+BLOCK = 8, 2048  # rows and columns at once
+PART = 512, BLOCK[1]  # what a thread takes at a time
+TRIMMED = 64  # columns beside the mask that are worth being left out
+
+
+class CodedMaps:
+    """An `AffineMap` of one picture, made ready for codes. Threads may share it; torch should take
+    no further ones in them.
+
+    Args:
+        transform: of finite numbers.
+        strength: share of the new colour in a pixel that the mask holds whole.
+    """
+
+    def __init__(self, transform: AffineMap, strength: float = 1.0) -> None:
+        maps = transform.maps.detach().float().clone()
+        maps[:, 3::4] = maps[:, 3::4] * WHITE + 0.5  # cutting off is rounding then
+        self._maps = maps[0].movedim(0, 1).contiguous().numpy()  # (gh, 12, gw)
+        self._mode, self._aligned = transform.mode, transform.align_corners
+        self._strength = strength
+        self._own = threading.local()
+
+    def recolour(
+        self,
+        rows: np.ndarray,
+        mask: np.ndarray,
+        window: Window,
+        pool: Executor | None = None,
+    ) -> None:
+        """Recolour rows of a picture in place, where the mask is above 0.
+
+        Args:
+            rows: (h, w, 3) uint16, the source, and afterwards the result. mask: (h, w) uint8 or
+                uint16, full scale inside. window: which part of the picture these are.
+            pool: threads to share the work; they change no byte.
+        """
+        parts = [
+            (slice(top, min(top + PART[0], len(rows))), columns)
+            for top in range(0, len(rows), PART[0])
+            for _, columns in blocks(1, rows.shape[1], PART[1])
+        ]
+
+        def work(part: tuple[slice, slice]) -> None:
+            if mask[part].any():
+                top, left = window.top + part[0].start, window.left + part[1].start
+                height, width = mask[part].shape
+                with torch.inference_mode():  # which holds for a thread
+                    self._part(
+                        rows[part],
+                        mask[part],
+                        Window(top, top + height, left, left + width, window.size),
+                    )
+
+        if pool is None:
+            for part in parts:
+                work(part)
+            return
+        for _ in pool.map(work, parts):
+            pass
+
+    def _part(self, rows: np.ndarray, mask: np.ndarray, window: Window) -> None:
+        """The same for what is no wider than a block."""
+        top = np.iinfo(mask.dtype).max
+        for block, maps, weights in self._blocks(window):
+            held = mask[block]
+            some = (held.max(axis=0) != 0).tobytes()  # bytes are searched fastest
+            left, right = some.find(1), some.rfind(1) + 1
+            if left < 0:
+                continue
+            if left + len(some) - right < TRIMMED:
+                left, right = 0, len(some)
+            held, pixels = held[:, left:right], rows[block, left:right]
+            if right - left < len(some):
+                maps = tuple(x[..., left:right] for x in maps)
+            old, new, several = self._room(held.shape, len(weights))
+            planes = old.numpy()
+            for c in range(3):  # numpy is slow at pixels of three
+                np.copyto(planes[c], pixels[..., c])
+            torch.addcmul(maps[3], maps[0], old[0], out=several)
+            torch.addcmul(several, maps[1], old[1], out=several)
+            torch.addcmul(several, maps[2], old[2], out=several)
+            if len(weights) == 2:
+                torch.lerp(several[0], several[1], weights[1], out=new)
+            else:
+                torch.mul(several[0], weights[0], out=new)
+                for value, weight in zip(several[1:], weights[1:], strict=True):
+                    torch.addcmul(new, weight, value, out=new)
+            new.clamp_(0.5, WHITE + 0.5)
+            if self._strength != 1 or held.min() != top:
+                soft = np.multiply(held, np.float32(self._strength / top), dtype=np.float32)
+                torch.lerp(old, new.sub_(0.5), torch.from_numpy(soft), out=new).add_(0.5)
+            planes = new.numpy()
+            for c in range(3):
+                np.copyto(pixels[..., c], planes[c], casting="unsafe")
+
+    def _blocks(self, window: Window) -> Iterator[tuple[slice, tuple[Tensor, ...], Tensor]]:
+        """A window's rows between the same rows of the grid, a block's at a time.
+
+        Yields:
+            Which rows of the window; four times what the colours and 1 are to be multiplied with,
+            (T, 3, 1, w); the taps' weights (T, h, 1).
+        """
+        index, weight = self._taps(window.top, window.bottom, window.size.height, 0)
+        weight = weight.unsqueeze(-1)  # (T, h, 1)
+        first = int(index.min())
+        near = self._maps[first : int(index.max()) + 1]
+        columns, shares = self._taps(window.left, window.right, window.size.width, 2)
+        # By numpy: torch takes ten times as long to select columns.
+        parts = [torch.from_numpy(near.take(x, 2, mode="clip")) for x in columns.numpy()]
+        wide = parts[0].mul_(shares[0])  # (rows of the grid that are read, 12, w)
+        for part, share in zip(parts[1:], shares[1:], strict=True):
+            wide.addcmul_(part, share)
+        cell = (index - first).T.tolist()
+        ends = [y for y in range(1, len(cell)) if cell[y] != cell[y - 1]]
+        for top, bottom in pairwise([0, *ends, len(cell)]):
+            maps = wide[cell[top]].unflatten(1, (3, 4)).unsqueeze(3).unbind(2)
+            count = -(-(bottom - top) // BLOCK[0])
+            step = -(-(bottom - top) // count)  # as even as can be
+            for start in range(top, bottom, step):
+                rows = slice(start, min(start + step, bottom))
+                yield rows, maps, weight[:, rows]
+
+    def _taps(self, start: int, stop: int, whole: int, axis: int) -> tuple[Tensor, Tensor]:
+        """Of pixels [start, stop) of `whole` along an axis of the maps: see `sampling.taps`."""
+        cells = self._maps.shape[axis]
+        place = places(start, stop, whole, cells, align_corners=self._aligned)
+        index, weight = taps(place, cells, self._mode)
+        return index, weight.float()
+
+    def _room(self, shape: tuple[int, ...], count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """For a block's colours, old and new, (3, h, w), and what each tap makes of the old,
+        (T, 3, h, w)."""
+        if not hasattr(self._own, "room"):
+            self._own.room = torch.empty(2 + count, 3 * BLOCK[0] * BLOCK[1])
+            self._own.views = {}
+        views = self._own.views
+        if shape not in views:
+            if len(views) > 64:
+                views.clear()
+            flat = self._own.room.view(-1)
+            pixels = 3 * shape[0] * shape[1]
+            old, new = flat[: 2 * pixels].view(2, 3, *shape)
+            views[shape] = old, new, flat[2 * pixels :][: count * pixels].view(count, 3, *shape)
+        return views[shape]

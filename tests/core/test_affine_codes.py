@@ -1,0 +1,86 @@
+"""Affine maps from code to code: against float64, F.interpolate, and themselves in windows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hzcli.core import affine_codes
+from hzcli.core.affine import AffineMap
+from hzcli.core.affine_codes import CodedMaps
+from hzcli.core.window import Size, Window
+
+SIZE = Size(150, 203)
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape)
+
+
+def picture() -> np.ndarray:
+    return (random(SIZE.height, SIZE.width, 3) * 65536).astype(np.uint16)
+
+
+def mask(dtype: type) -> np.ndarray:
+    """Nothing at the left, all at the right, every share between them; and rows of nothing."""
+    shares = np.clip(np.linspace(-1, 2, SIZE.width), 0, 1) * np.iinfo(dtype).max
+    found = np.tile(shares.astype(dtype), (SIZE.height, 1))
+    found[20:50] = 0
+    return found
+
+
+def maps(seed: int = 1) -> AffineMap:
+    """Near the identity, and far enough that colours leave [0, 1]."""
+    near = torch.eye(3, 4).reshape(1, 12, 1, 1)
+    return AffineMap(near + torch.from_numpy(random(1, 12, 7, 9, seed=seed) - 0.5).float() * 0.4)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_codes_are_those_of_the_numbers(mode, align_corners, kind, strength) -> None:
+    """F.interpolate enlarges in float64, NumPy multiplies, clamps and blends."""
+    codes, held = picture(), mask(kind)
+    transform = AffineMap(maps().maps, mode, align_corners)
+    rows = codes.copy()
+    CodedMaps(transform, strength).recolour(rows, held, Window.whole(SIZE))
+    shape = (SIZE.height, SIZE.width)
+    large = F.interpolate(
+        transform.maps.double(), shape, mode=mode, align_corners=align_corners
+    ).numpy()[0]
+    source = codes / 65535
+    new = np.einsum("ckyx,yxk->yxc", large.reshape(3, 4, *shape)[:, :3], source)
+    new += large.reshape(3, 4, *shape)[:, 3].transpose(1, 2, 0)
+    soft = (held / np.iinfo(kind).max * strength)[..., None]
+    expected = source + soft * (new.clip(0, 1) - source)
+    assert np.abs(rows - expected * 65535).max() < 0.55
+    assert np.array_equal(rows[held == 0], codes[held == 0])
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("block", [(8, 2048), (3, 50), (64, 64)], ids=str)
+def test_windows_blocks_and_threads_change_no_byte(mode, block, monkeypatch) -> None:
+    codes, held = picture(), mask(np.uint8)
+    transform = CodedMaps(AffineMap(maps().maps, mode))
+    expected = codes.copy()
+    transform.recolour(expected, held, Window.whole(SIZE))
+    monkeypatch.setattr(affine_codes, "BLOCK", block)
+    monkeypatch.setattr(affine_codes, "PART", (60, block[1]))
+    transform = CodedMaps(AffineMap(maps().maps, mode))
+    got = codes.copy()
+    with ThreadPoolExecutor(3) as pool:
+        for top, bottom, left, right in (
+            (0, 71, 0, 203),
+            (71, 72, 0, 203),
+            (72, 150, 0, 130),
+            (72, 150, 130, 203),
+        ):
+            part = np.s_[top:bottom, left:right]
+            window = Window(top, bottom, left, right, SIZE)
+            transform.recolour(got[part], held[part], window, pool)
+    assert np.array_equal(got, expected)
