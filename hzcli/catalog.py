@@ -34,7 +34,8 @@ class Card:
 
     arxiv: empty for a paper that is not there.
     code: where the authors' code lies. code_licence: its licence, in words where there is none.
-    module: the file. network: the class there; its configuration is called as it with "Config".
+    module: a file or folder. network: the class there; its configuration is called as it with
+        "Config".
     variants: the networks as published, by the names that `models.published` takes.
     """
 

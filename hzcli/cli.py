@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import signal
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hzcli import __version__, bench_cli, look_cli, ui
+from hzcli import __version__, bench_cli, look_cli, models_cli, signals, train_cli, ui
 from hzcli import file_options as f
 from hzcli import options as o
-
-# Seconds after a signal in which others like it are taken for the same.
-PATIENCE_S = 5.0
 
 EXIT_CODES = """[bold]Exit codes[/bold]
 
@@ -284,177 +278,14 @@ def evaluate(
         )
 
 
-models = typer.Typer(
-    name="models",
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: [cyan]hz models import S2CRNet_pretrained.pth --as s2crnet[/cyan]",
-)
-app.add_typer(models)
-
-
-@models.callback()
-def models_group(
-    context: typer.Context,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    json: o.Json = False,
-) -> None:
-    """List, import and check weights: paper, size, licence, data terms, figures."""
-    if context.invoked_subcommand is None:
-        models_list(quiet=quiet, verbose=verbose, json=json)
-
-
-@models.command("list", epilog="Example: [cyan]hz models list --json[/cyan]")
-def models_list(quiet: o.Quiet = False, verbose: o.Verbose = False, json: o.Json = False) -> None:
-    """List the installed weights."""
-    with ui.session("models", quiet=quiet, verbose=verbose, json_lines=json) as screen:
-        from hzcli.commands.models import models as verb
-
-        screen.finish(verb())
-
-
-@models.command("info", epilog="Example: [cyan]hz models info cdtnet[/cyan]")
-def models_info(
-    name: o.WeightsName,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    json: o.Json = False,
-) -> None:
-    """Tell all about some weights, or about a system."""
-    with ui.session("models info", quiet=quiet, verbose=verbose, json_lines=json) as screen:
-        from hzcli.commands.models import info as verb
-
-        screen.finish(verb(name))
-
-
-@models.command(
-    "import",
-    epilog="Example: [cyan]hz models import S2CRNet_pretrained.pth --as s2crnet[/cyan]",
-)
-def models_import(
-    file: o.Checkpoint,
-    name: o.ImportAs = None,
-    folder: o.ImportFolder = None,
-    variant: o.Variant = None,
-    overwrite: o.ImportOverwrite = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    json: o.Json = False,
-) -> None:
-    """Turn the authors' checkpoint into weights that hz runs.
-
-    The system is recognised by its tensors. Nothing that the file says is executed.
-    """
-    with ui.session("models import", quiet=quiet, verbose=verbose, json_lines=json) as screen:
-        from hzcli.commands.models import import_weights as verb
-
-        screen.finish(verb(file, name=name, folder=folder, variant=variant, overwrite=overwrite))
-
-
-@models.command("verify", epilog="Example: [cyan]hz models verify hinet[/cyan]")
-def models_verify(
-    names: o.WeightsNames = None,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    json: o.Json = False,
-) -> None:
-    """Check weights: their bytes, their tensors, and a picture harmonised with them."""
-    with ui.session("models verify", quiet=quiet, verbose=verbose, json_lines=json) as screen:
-        from hzcli.commands.models import verify as verb
-
-        screen.finish(verb(names or []))
-
-
-@app.command(epilog="Example: [cyan]hz train hinet --data ./photographs --minutes 30[/cyan]")
-def train(
-    recipe: o.Recipe,
-    data: o.Data,
-    output: o.TrainOutput = None,
-    resume: o.Resume = False,
-    init: o.Init = None,
-    minutes: o.Minutes = None,
-    steps: o.Steps = None,
-    fit: o.Fit = False,
-    freeze: o.Freeze = None,
-    device: o.Device = "auto",
-    seed: o.Seed = 0,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    json: o.Json = False,
-) -> None:
-    """Train weights on photographs, resumable and within a set time."""
-    with ui.session("train", quiet=quiet, verbose=verbose, json_lines=json) as screen:
-        from hzcli.commands.train import train as verb
-
-        screen.finish(
-            verb(
-                recipe,
-                data,
-                output=output,
-                resume=resume,
-                init=init,
-                minutes=minutes,
-                steps=steps,
-                fit=fit,
-                freeze=freeze or (),
-                device=device,
-                seed=seed,
-                on_event=screen.on_event,
-            )
-        )
-
-
-@app.command(epilog="Example: [cyan]hz synth --data ./photographs --split val -o ./val[/cyan]")
-def synth(
-    data: o.Pack,
-    output: o.SynthOutput,
-    split: o.Split = "val",
-    count: o.Count = None,
-    shards: o.Shards = "photos-[0-9]*.tar",
-    seed: o.Seed = 0,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    json: o.Json = False,
-) -> None:
-    """Write composites with known truth, in iHarmony4's layout."""
-    with ui.session("synth", quiet=quiet, verbose=verbose, json_lines=json) as screen:
-        from hzcli.commands.synth import synth as verb
-
-        screen.finish(
-            verb(
-                data,
-                output,
-                split=split,
-                seed=seed,
-                count=count,
-                shards=shards,
-                on_event=screen.on_event,
-            )
-        )
-
-
-class _Ended:
-    """What a signal does that ends the program: it stops what is done, as Ctrl-C always does.
-
-    One that follows soon, from fingers or systems in a hurry, must not stop the tidying up.
-    """
-
-    def __init__(self) -> None:
-        self._until = -math.inf
-
-    def __call__(self, number: int, frame: object) -> None:
-        now = time.monotonic()
-        if now >= self._until:
-            self._until = now + PATIENCE_S
-            raise KeyboardInterrupt
+app.add_typer(models_cli.models)
+train_cli.register(app)
 
 
 def main() -> None:
     """The program `hz`."""
-    # Stopped by the system, a run ends as by Ctrl-C: no half picture, the report written.
-    ended = _Ended()
-    signal.signal(signal.SIGTERM, ended)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
-        signal.signal(signal.SIGINT, ended)
-    app()
+    signals.listen()
+    try:
+        app()
+    except KeyboardInterrupt:  # before there was a command to end
+        raise SystemExit(130) from None

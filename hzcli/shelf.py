@@ -77,7 +77,7 @@ def _weights_lines(row: Mapping[str, Any]) -> dict[str, str]:
         "code": f"the authors' code: {row['code_licence']}" if row["code_licence"] else "",
         "data terms": row["data_terms"],
         "from": f"{source.get('file')}, sha256 {source.get('sha256', '')[:12]}" if source else "",
-        "readings": ", ".join(f"{key} {value}" for key, value in row["readings"].items()),
+        "readings": ", ".join(f"{key} {value}" for key, value in row["readings"].items() if value),
         "figures": ", ".join(f"{key} {figure(value)}" for key, value in row["figures"].items()),
         "missing": "" if there else f"{row['file']} is not there: install or import it again",
     }

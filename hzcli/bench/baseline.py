@@ -64,7 +64,8 @@ def compare(
         compared: how many lines; missing: those that were not measured earlier; losses: one
         {"model", "picture", "splits", "what", "before", "now", "growth"} each, the worst first.
     """
-    losses, missing, compared = [], 0, 0
+    losses: list[dict[str, Any]] = []
+    missing = compared = 0
     for row in rows:
         if row.get("status") != "done":
             continue

@@ -87,7 +87,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
             "memory": {
                 "host_mb": (peak - imports) / 1e6 if peak else None,
                 "imports_mb": imports / 1e6,
-                "gpu_mb": card_peak / 1e6 if on_card else None,
+                "gpu_mb": None if card_peak is None else card_peak / 1e6,
             },
         }
         if spec["count"]:
@@ -175,19 +175,19 @@ def _rounds(job: _Job, runs: int, pixels: int) -> dict[str, Any]:
     def multiply() -> None:
         torch.mm(square, square, out=product)
 
-    for work in (copy, multiply, job.codec):
-        work()
+    works: dict[str, Callable[[], object]] = {
+        "copy": copy, "codec": job.codec, "matmul": multiply, "total": job.run,
+    }  # fmt: skip
+    for name in ("copy", "matmul", "codec"):
+        works[name]()
     samples: dict[str, list[tuple[float, float]]] = {}
     begun = time.perf_counter()
     done = 0
     while done < max(1, runs) and (done == 0 or time.perf_counter() - begun < LONGEST):
-        turns: dict[str, Callable[[], object]] = {
-            "copy": copy, "codec": job.codec, "matmul": multiply, "total": job.run,
-        }  # fmt: skip
-        for name, work in turns.items():
-            wall, cpu = _timed(work)
+        for name, work in works.items():
             scale = copies if name == "copy" else 1.0
-            samples.setdefault(name, []).append((wall * scale, cpu * scale))
+            seconds, cpu_seconds = _timed(work)
+            samples.setdefault(name, []).append((seconds * scale, cpu_seconds * scale))
         for name, spent in _by_stage(job.stages).items():
             samples.setdefault(name, []).append(spent)
         done += 1

@@ -142,46 +142,56 @@ def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event:
     on_event(Event("begin", count=len(jobs)))
     from hzcli.io.metadata.ladder import Ladder
 
-    with Ladder(settings.files.metadata) as ladder, _steady_warnings(lanes):
-        threads = Threads(lanes)
-        pipeline = Pipeline(jobs, work, lanes, alone=_starved, begin=threads.few)
-        shown = predictor if lanes == 1 else Shared(predictor, pipeline.ask)
-        left: Sequence[_Told] = ()
-        try:
-            results = iter(pipeline)
-            for job in jobs:
-                on_event(Event("start", text=str(job.composite)))
-                tell(next(results))
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            left = pipeline.stop()
-            threads.all()
-            _remove_empty_of(jobs, settings.output)
-        for told in left:  # finished before it was their turn
-            tell(told)
-        if ladder.warning:
-            on_event(Event("warning", text=ladder.warning))
-    result = Result(
-        command="run",
-        outcomes=tuple(outcomes),
-        interrupted=interrupted,
-        output=settings.output,
-        summary={
-            "version": __version__,
-            "pictures_found": len(jobs),
-            "seconds": round(time.perf_counter() - start, 3),
-            "settings": asked,
-            "means": report.means([outcome.as_dict() for outcome in outcomes]),
-        },
-    )
-    if not settings.report:
-        return result
     try:
-        return replace(result, files=tuple(report.write(settings.output, result)))
-    except OSError as error:
-        on_event(Event("warning", text=f"the report could not be written: {error}"))
-        return result
+        with Ladder(settings.files.metadata) as ladder, _steady_warnings(lanes):
+            threads = Threads(lanes)
+            pipeline = Pipeline(jobs, work, lanes, alone=_starved, begin=threads.few)
+            shown = predictor if lanes == 1 else Shared(predictor, pipeline.ask)
+            left: Sequence[_Told] = ()
+            try:
+                results = iter(pipeline)
+                for job in jobs:
+                    on_event(Event("start", text=str(job.composite)))
+                    tell(next(results))
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                left = pipeline.stop()
+                threads.all()
+                _remove_empty_of(jobs, settings.output)
+            for told in left:  # finished before it was their turn
+                tell(told)
+            if ladder.warning:
+                on_event(Event("warning", text=ladder.warning))
+    except KeyboardInterrupt:
+        interrupted = True
+
+    def reported(interrupted: bool) -> Result:
+        result = Result(
+            command="run",
+            outcomes=tuple(outcomes),
+            interrupted=interrupted,
+            output=settings.output,
+            summary={
+                "version": __version__,
+                "pictures_found": len(jobs),
+                "seconds": round(time.perf_counter() - start, 3),
+                "settings": asked,
+                "means": report.means([outcome.as_dict() for outcome in outcomes]),
+            },
+        )
+        if not settings.report:
+            return result
+        try:
+            return replace(result, files=tuple(report.write(settings.output, result)))
+        except OSError as error:
+            on_event(Event("warning", text=f"the report could not be written: {error}"))
+            return result
+
+    try:
+        return reported(interrupted)
+    except KeyboardInterrupt:  # it is short, and tells of all that was done
+        return reported(True)
 
 
 def _settings_as_dict(settings: Settings, predictor: Any) -> dict[str, Any]:
@@ -251,10 +261,20 @@ def _one(
             return _Told(kept(job, target, earlier, settings.files.also))
         return _Told(deliver(job, target, predictor, settings, ladder))
     except Exception as error:  # the one broad catch: a bad picture must not end the others
+        if _broken_off(error):
+            raise KeyboardInterrupt from error
         events: tuple[Event, ...] = ()
         if settings.traces and not isinstance(error, HzError):
             events = (Event("note", text=traceback.format_exc()),)
         return _Told(failed(job, error), events)
+
+
+def _broken_off(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the bottom of an error: a library that it ends while it starts says
+    that it cannot be imported, and what is tidied up after it may fail."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def kept(
@@ -265,11 +285,16 @@ def kept(
 ) -> Outcome:
     """The outcome of a job whose result exists, with the figures of the run that made it.
 
-    What is missing of the companions `also` is said: they are made with a result only.
+    What is missing of the companions `also` is said: they are made with a result only. So is a
+    picture or a mask that was changed after the result.
     """
     outcome = replace(_blank(job), status="kept", output=str(target))
     missing = [path.name for path in (beside(target, kind) for kind in also) if not path.exists()]
-    gaps = (f"kept, but not there: {', '.join(missing)} (-f makes all anew)",) if missing else ()
+    gaps = [f"kept, but not there: {', '.join(missing)} (-f makes all anew)"] if missing else []
+    if changed := [
+        path.name for path in dict.fromkeys((job.composite, *job.masks)) if _newer(path, target)
+    ]:
+        gaps.append(f"kept, but changed since: {', '.join(changed)} (-f makes all anew)")
     row = (earlier or {}).get(job.output.as_posix(), {})
     names = {entry.name for entry in fields(Outcome)} - {"input", "mask", "output", "status"}
     known = {name: row[name] for name in names & row.keys() if row[name] is not None}
@@ -277,6 +302,13 @@ def kept(
         known["warnings"] = tuple(known["warnings"])
     outcome = replace(outcome, **known)
     return replace(outcome, warnings=tuple(dict.fromkeys((*outcome.warnings, *gaps))))
+
+
+def _newer(path: Path, than: Path) -> bool:
+    try:
+        return path.stat().st_mtime > than.stat().st_mtime
+    except OSError:
+        return False
 
 
 def _remove_empty_of(jobs: Sequence[Job], root: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hzcli.core.window import Window
 from hzcli.engine.recolour import Band
 from hzcli.metrics import StreamedMetrics
 
@@ -19,10 +20,21 @@ class Comparison:
     def update(self, band: Band, rows: np.ndarray) -> None:
         """Count a band in; `rows` (h, W, 3) is it as delivered."""
         assert band.mask is not None and band.truth is not None
-        mask, truth = band.own(band.mask), _levels(band.truth)
+        self.add(band.own(band.codes), rows, band.truth, band.own(band.mask), band.window)
+
+    def add(
+        self,
+        source: np.ndarray,
+        result: np.ndarray,
+        truth: np.ndarray,
+        mask: np.ndarray,
+        window: Window,
+    ) -> None:
+        """Count a window in: what all four say of its pixels."""
+        source, result, truth = (_levels(samples) for samples in (source, result, truth))
         for before, after in self._pairs.values():
-            before.update(_levels(band.own(band.codes)), truth, mask, band.window)
-            after.update(_levels(rows), truth, mask, band.window)
+            before.update(source, truth, mask, window)
+            after.update(result, truth, mask, window)
 
     def compute(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """{protocol: {"before" | "after": figures}}."""

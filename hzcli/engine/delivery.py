@@ -234,6 +234,7 @@ def deliver(job: Job, target: Path, predictor: Any, settings: Any, ladder: Ladde
             colour_between=Colour(icc, None, files.intent),
             **extra,
         )
+        writer.seal()  # before a companion gets its name
     carried.settle()
     notes = [*job.warnings, *found.warnings, *([warning] if warning else ())]
     notes += [*outcome.warnings, *writer.notes, *carried.notes]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -172,6 +171,8 @@ class AlsoWriter:
             # Whatever cannot be finished takes those with it that are not yet finished.
             rest.callback(self.abort)
             for writer in self._writers.values():
+                writer.seal()
+            for writer in self._writers.values():
                 writer.close()
 
     def abort(self) -> None:
@@ -182,12 +183,7 @@ class AlsoWriter:
     def __enter__(self) -> AlsoWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         if kind is None:
             self.close()
         else:

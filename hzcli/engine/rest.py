@@ -6,6 +6,7 @@ smoothly. A model never knows: it is asked through `AgainstTheRest`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,9 +107,9 @@ def extended(rgb: Tensor, share: Tensor) -> Tensor:
     height, width = rgb.shape[-2:]
     if height == width == 1:
         return rgb
-    wide = {"kernel_size": 2, "ceil_mode": True, "count_include_pad": False}
-    mean = F.avg_pool2d(share, **wide)
-    colours = F.avg_pool2d(rgb * share, **wide) / mean.clamp(min=1e-12)
+    halved = functools.partial(F.avg_pool2d, kernel_size=2, ceil_mode=True, count_include_pad=False)
+    mean = halved(share)
+    colours = halved(rgb * share) / mean.clamp(min=1e-12)
     beyond = extended(colours, (4 * mean).clamp(max=1))
     beyond = F.interpolate(beyond, (height, width), mode="bilinear", align_corners=False)
     return beyond + share * (rgb - beyond)

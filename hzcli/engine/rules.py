@@ -86,7 +86,7 @@ def check(inputs: Sequence[Path], rules: PairingRules, look: bool = False) -> No
         if any((*masks, *rules.files, rules.truth_dir, rules.truth_suffix)):
             raise UsageError(
                 f"--layout {rules.layout} already says where masks and truths are",
-                "Leave out the --mask and --truth options.",
+                "Leave out --layout, or all other options for masks and truths.",
             )
     elif rules.files:
         if any(masks):

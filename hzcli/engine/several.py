@@ -20,6 +20,7 @@ import numpy as np
 
 from hzcli.core.window import Size, Window, bands
 from hzcli.engine import stream
+from hzcli.engine.comparison import Comparison
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.recolour import deliver
 from hzcli.engine.rest import AgainstTheRest, Part
@@ -27,7 +28,6 @@ from hzcli.engine.thumbnail import READ_PIXELS
 from hzcli.errors import MaskError
 from hzcli.io.masks import union, widened
 from hzcli.io.scratch import TILE, Scratch
-from hzcli.metrics import StreamedMetrics
 
 # Both masks at least half there, in more than this share of the picture: said as a warning.
 _OVERLAP = 0.001
@@ -311,7 +311,8 @@ class _Compared:
         self, writer: Any, reader: Any, mask: Any, truth: Any, protocols: Sequence[str]
     ) -> None:
         self._writer, self._readers, self._top = writer, (reader, truth, mask), 0
-        self._pairs = {name: (StreamedMetrics(name), StreamedMetrics(name)) for name in protocols}
+        self._comparison = Comparison(protocols)
+        self.compute = self._comparison.compute
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
@@ -321,18 +322,5 @@ class _Compared:
         window = Window(self._top, self._top + len(rows), 0, size.width, size)
         self._top = window.bottom
         before, truth, mask = (reader.read(window) for reader in self._readers)
-        for old, new in self._pairs.values():
-            old.update(_levels(before), _levels(truth), mask, window)
-            new.update(_levels(rows), _levels(truth), mask, window)
+        self._comparison.add(before, rows, truth, mask, window)
         self._writer.write(rows, *alpha, **named)
-
-    def compute(self) -> dict[str, dict[str, dict[str, float | None]]]:
-        return {
-            name: {"before": before.compute(), "after": after.compute()}
-            for name, (before, after) in self._pairs.items()
-        }
-
-
-def _levels(codes: np.ndarray) -> np.ndarray:
-    """What the metrics take: codes, or floats of 0..255."""
-    return codes * np.float32(255) if codes.dtype == np.float32 else codes

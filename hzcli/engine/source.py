@@ -6,7 +6,6 @@ import math
 import mmap
 import os
 import tempfile
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,11 +100,6 @@ class Source:
     def __enter__(self) -> Source:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         # Tensors may still look at the maps: each goes when the last of its tensors does.
         self._maps.clear()

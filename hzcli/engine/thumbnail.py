@@ -228,8 +228,12 @@ def _blocks(reader: Reader, box: Box) -> Iterator[Window]:
     where a row of tiles is large."""
     size, page = reader.size, getattr(reader, "page", None)
     top, bottom, left, right = box
-    wide = page is not None and page.tiled and page.held_bytes > ROW_BYTES
-    if not wide or page.header.orientation != 1:
+    if (
+        page is None
+        or not page.tiled
+        or page.held_bytes <= ROW_BYTES
+        or page.header.orientation != 1
+    ):
         for strip in _strips(size, top, bottom):
             yield Window(strip.top, strip.bottom, left, right, size)
         return

@@ -46,8 +46,9 @@ NAMES = ("srgb", "adobergb", *_MADE)
 
 _KINDS = {b"RGB ": "rgb", b"GRAY": "grey", b"CMYK": "cmyk", b"Lab ": "lab"}
 _CALLED = {"rgb": "RGB", "grey": "grey", "cmyk": "CMYK", "lab": "Lab"}
-# As a colour of 8 bits is told from its neighbour: a quarter of a level.
-_SAME = 0.25 / 255
+# Half a level of 8 bits: the most common profile of all, HP's "sRGB IEC61966-2.1", lies 0.45 away
+# at most, and who has it means sRGB.
+_SAME = 0.5 / 255
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class ProfileFacts:
 
     kind: "rgb" | "grey" | "cmyk" | "lab" | "other", the pixels that it is for.
     model: "matrix" (curves and a matrix), "lut" (tables) or "grey" (one curve).
-    is_srgb: whether its colours are sRGB's, to a quarter of an 8-bit level.
+    is_srgb: whether its colours are sRGB's, to half an 8-bit level.
     """
 
     name: str
@@ -158,7 +159,7 @@ def describe(icc: bytes) -> ProfileFacts:
     try:
         core = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
         title = (core.profile_description or "").strip("\0 ") or "without a name"
-        tables = any(ways[0] for ways in core.clut.values()) or not core.is_matrix_shaper
+        tables = any(ways[0] for ways in (core.clut or {}).values()) or not core.is_matrix_shaper
     except (OSError, ValueError, TypeError, SyntaxError) as error:
         raise PictureError(
             f"the ICC profile ({len(icc)} bytes) is damaged: {error}",

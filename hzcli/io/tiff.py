@@ -108,8 +108,10 @@ class TiffWriter(RowWriter):
         self._filled = 0  # rows in self._strip
         self._error: BaseException | None = None
         self._encoded_bytes = 0
-        raw = raw_bytes(size, self._samples, self._dtype)
-        self._big = bigtiff == "always" or (bigtiff == "auto" and raw > _CLASSIC_BYTES)
+        most = raw_bytes(size, self._samples, self._dtype)
+        if form.compression == "lzw":
+            most += most // 2  # at worst, a code of 12 bits for every byte
+        self._big = bigtiff == "always" or (bigtiff == "auto" and most > _CLASSIC_BYTES)
         workers = min(4, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(workers, "hz-encode")
         self._ahead = 2 * workers  # segments that may wait to be written

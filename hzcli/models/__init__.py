@@ -1,7 +1,7 @@
 """Systems by name, and weights by what they hold.
 
 A Predictor has `thumbnail_edge`, `card`, `config`, `predict(thumbnail) -> Transform` and
-`predict_lut(thumbnail) -> Lut3D`. Each system is one file here, which the catalogue names; it
+`predict_lut(thumbnail) -> Lut3D`. Each system is one module here, which the catalogue names; it
 gives `published(variant)`, `detect(shapes)` and `config_from(shapes, readings)`.
 
 A file of weights needs no word about what it is: which system it belongs to and how large the
@@ -81,7 +81,7 @@ def identify(shapes: Shapes, metadata: Mapping[str, str] | None = None) -> str:
     keys = list(shapes)
     raise ModelError(
         f"these are weights of no system that hz knows: {len(keys)} tensors, {', '.join(keys[:3])}",
-        "hz models list --systems shows which it knows.",
+        f"Known: {', '.join(card.id for card in catalog.CARDS)}; hz models info NAME tells more.",
     )
 
 
@@ -249,7 +249,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def module(card: catalog.Card) -> ModuleType:
-    """The file that holds a system's equations, imported."""
+    """The module of a system, imported."""
     return importlib.import_module(card.module)
 
 

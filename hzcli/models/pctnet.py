@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ from hzcli.core.lut import Lut3D, fit_lut
 from hzcli.core.sampling import Mode
 from hzcli.core.transform import Reach, Thumbnail
 from hzcli.core.window import Size, Window
+from hzcli.models.told import Filter, told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.unet import SHARPNESS, Decoder, Encoder
 
@@ -85,7 +86,7 @@ class PCTNetConfig:
     hyper: int = 0
 
     thumbnail: int = 256
-    thumbnail_filter: str = "bilinear"
+    thumbnail_filter: Filter = "bilinear"
     colours: Colours = "normalised"
     blend: Blend = "attention"
     mode: Mode = "bicubic"
@@ -348,24 +349,8 @@ def config_from(shapes: Mapping[str, tuple[int, ...]], readings: Mapping[str, st
             channels=tuple(shapes[f"encoder.{level}{_FIRST}"][0] for level in _LEVELS),
         )
         shapes["decoder.conv_attention.weight"]
-    given = {name: readings[name] for name in PCTNetConfig.READINGS if name in readings}
-    return replace(config, **{name: _reading(name, text) for name, text in given.items()})
+    return replace(config, **told(PCTNetConfig, readings))
 
 
 _FIRST = ".convs.block.0.block.0.weight"
 _LEVELS = ("block0", "block1", "blocks_connected.block2", "blocks_connected.block3")
-_CHOICES = {
-    "thumbnail_filter": ("area", "bilinear", "triangle"),
-    "colours": ("normalised", "plain"),
-    "blend": ("attention", "mask"),
-    "mode": ("bilinear", "bicubic"),
-}
-
-
-def _reading(name: str, text: str) -> Any:
-    """A field of the configuration from its text in metadata."""
-    if name == "thumbnail":
-        return int(text)
-    if text not in _CHOICES[name]:
-        raise ValueError(f"{name} is {text!r}, expected {' or '.join(_CHOICES[name])}")
-    return text

@@ -79,8 +79,9 @@ class PositionEmbedding(nn.Module):
         return torch.cat([places.to(sines.dtype), sines, self.fourier_embed(places)], 1)
 
 
-def _start_hyper(last: nn.Conv2d | nn.Linear, inputs: int) -> None:
+def _start_hyper(last: nn.Module, inputs: int) -> None:
     """Start values of a hypernetwork's last layer: small weights, biases that carry the MLP."""
+    assert isinstance(last, (nn.Conv2d, nn.Linear))
     nn.init.kaiming_normal_(last.weight, nonlinearity="relu")
     bound = (6 / inputs) ** 0.5
     with torch.no_grad():
@@ -135,6 +136,7 @@ class LutHead(nn.Module):
         super().__init__()
         self.transform_layers = lut_head(AppearanceMlp.mlp.length, LUT_SIZE)
         last = self.transform_layers[-1]
+        assert isinstance(last, nn.Linear)
         nn.init.kaiming_normal_(last.weight, nonlinearity="relu")
         with torch.no_grad():
             last.weight /= 100

@@ -47,6 +47,7 @@ def bare_hz(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Hz:
     monkeypatch.setenv("HZ_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")  # equal runs give equal files
 
     def call(*words: str | Path) -> Said:
         arguments = [str(word) for word in words]

@@ -179,6 +179,37 @@ def test_companions_that_a_kept_result_lacks_are_said(hz, tmp_path):
         assert "a_mask.tif, a_layer.tif" in " ".join(row["warnings"])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no limit on a file's size there")
+def test_of_a_result_that_finds_no_room_no_companion_stays(hz, tmp_path):
+    """The mask, which a disk this full would still take, has no name before the result is whole."""
+    import resource
+
+    noise = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3), np.uint16)
+    tiff(tmp_path / "a.tif", noise)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        said = hz("run", "a.tif", "--mask-suffix", "_m", "--also", "mask", "--no-report")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert said.exit_code == 1
+    assert "a.tif cannot be written" in said.err
+    assert contents(tmp_path / "harmonized") == {}
+
+
+@pytest.mark.parametrize("name", ["a.png", "a_m.png"])
+def test_a_kept_result_of_what_was_changed_since_is_said(hz, tmp_path, name):
+    shot(tmp_path / "a.png")
+    done(hz, "a.png")
+    assert done(hz, "a.png")[0]["warnings"] == []
+    later = Path("harmonized/a.tif").stat().st_mtime + 10
+    os.utime(name, (later, later))
+    for more in ([], ["--dry-run"]):
+        (row,) = done(hz, "a.png", *more)
+        assert row["status"] == "kept"
+        assert row["warnings"] == [f"kept, but changed since: {name} (-f makes all anew)"]
+
+
 def test_layer_and_delta_give_the_result_with_two_masks(hz, tmp_path):
     save(tmp_path / "a.png", colours())
     for number, columns in ((1, slice(3, 9)), (2, slice(20, 28))):

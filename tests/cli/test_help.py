@@ -19,35 +19,55 @@ FILES = {
     "--format", "--depth", "--name", "--metadata", "--max-pixels", "--assume-profile",
     "--output-profile",
 }  # fmt: skip
+SAID = {"--quiet", "--verbose", "--json"}
 # A flag is a promise: adding one means adding it here, to a test and to the help.
 FLAGS = {
     "run": {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--truth-dir", "--truth-suffix",
         "--layout", "--output", "--overwrite", "--dry-run", "--report", "--no-report", "--model",
         "--weights", "--background", "--curves", "--mode", "--strength", "--protocol", "--device",
-        "--memory", "--jobs", "--quiet", "--verbose", "--json", *FILES, "--also", "--label-ai",
-        "--for", "--tiff-compression", "--bigtiff", "--tiff-tile", "--quality", "--intent",
+        "--memory", "--jobs", "--also", "--label-ai", "--for", "--tiff-compression", "--bigtiff",
+        "--tiff-tile", "--quality", "--intent", *SAID, *FILES,
     },
     "info": {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--layout", "--output", "--model",
-        "--mode", "--memory", "--quiet", "--verbose", "--json", "--pixels", *FILES,
+        "--mode", "--memory", "--pixels", *SAID, *FILES,
+    },
+    "export-lut": {
+        "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--layout", "--output",
+        "--overwrite", "--for", "--format", "--size", "--space", "--clamp", "--no-clamp",
+        "--merge", "--max-residual", "--model", "--weights", "--background", "--mode",
+        "--strength", "--device", "--memory", "--assume-profile", *SAID,
+    },
+    "apply-lut": {
+        "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--layout", "--output",
+        "--overwrite", "--everywhere", "--interpolation", "--strength", "--space", "--memory",
+        "--assume-profile", *SAID,
+    },
+    "curves": {
+        "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--output", "--overwrite",
+        "--model", "--weights", "--background", "--device", "--assume-profile", *SAID,
+    },
+    "mix": {"--at", "--output", "--overwrite", *SAID},
+    "bench": {
+        "--mask-suffix", "--mask-dir", "--mask", "--mask-share", "--model", "--mode", "--device",
+        "--res", "--scale", "--threads", "--runs", "--warmup", "--csv", "--plot", "--baseline",
+        "--tolerance", *SAID,
     },
     "eval": {
         "--composites", "--suffix", "--mask-suffix", "--mask-dir", "--truth-dir", "--truth-suffix",
-        "--layout", "--output", "--protocol", "--quiet", "--verbose", "--json", "--baseline",
-        "--against", "--edge",
+        "--layout", "--output", "--protocol", "--baseline", "--against", "--edge", *SAID,
     },
-    "models": {"--quiet", "--verbose", "--json"},
-    "models list": {"--quiet", "--verbose", "--json"},
-    "models info": {"--quiet", "--verbose", "--json"},
-    "models import": {
-        "--as", "--output", "--variant", "--overwrite", "--quiet", "--verbose", "--json",
-    },
-    "models verify": {"--quiet", "--verbose", "--json"},
+    "models": SAID,
+    "models list": SAID,
+    "models info": SAID,
+    "models import": {"--as", "--output", "--variant", "--overwrite", *SAID},
+    "models verify": SAID,
     "train": {
         "--data", "--output", "--resume", "--init", "--minutes", "--steps", "--device", "--seed",
-        "--fit", "--freeze", "--quiet", "--verbose", "--json",
+        "--fit", "--freeze", *SAID,
     },
+    "synth": {"--data", "--output", "--split", "--count", "--shards", "--seed", *SAID},
 }  # fmt: skip
 
 
@@ -74,6 +94,7 @@ def test_each_command_has_help_and_an_example(command: str, hz: Hz) -> None:
     said = hz(*words, "--help")
     assert said.exit_code == 0
     assert f"Example: hz {command}" in said.out
+    assert max(len(line) for line in said.out.splitlines()) <= 80
     group: Any = typer.main.get_command(app)
     for word in words:
         group = group.commands[word]

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_shots import Hz, colours, save, shot
+
+from hzcli import cli
 
 RUN = ("run", "shots", "--mask-suffix", "_m", "--device", "cpu")
 # The second picture's network never answers.
@@ -48,11 +51,7 @@ def test_interrupted_runs_are_clean(
         shot(tmp_path / f"shots/{name}.png")
     process = python(HANGS, [*RUN, "--json", "-j", "1"])
     try:
-        end = time.monotonic() + 60
-        while not (tmp_path / "hanging").exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        _wait_for(tmp_path / "hanging", process)
         assert list(tmp_path.glob("harmonized/deep/.*")), "the second file was begun"
         assert process.stdout is not None
         first = process.stdout.readline()  # told as it happened, not at the end
@@ -73,6 +72,50 @@ def test_interrupted_runs_are_clean(
     assert lines[-1]["exit_code"] == 130
     assert "interrupted" in err
     assert "Traceback" not in err
+
+
+# Python has put all signals back to what they were when it takes its last objects apart.
+LINGERS = """
+import os, time
+
+class Lingers:
+    def __del__(self, os=os, sleep=time.sleep):
+        os.close(os.open("ending", os.O_CREAT))
+        sleep(1)
+
+last = Lingers()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+def test_a_signal_at_the_very_end_changes_nothing(
+    python: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The report is written and the code decided; only Python itself is still at work."""
+    for name in ("a", "b"):
+        shot(tmp_path / f"shots/{name}.png")
+    process = python(LINGERS + HANGS, [*RUN, "-j", "1"])
+    try:
+        _wait_for(tmp_path / "hanging", process)
+        process.send_signal(signal.SIGINT)
+        _wait_for(tmp_path / "ending", process)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a program under test has made a file."""
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 # Each picture but the first has tiles without an end.
@@ -119,11 +162,8 @@ def test_two_at_once_interrupted_leave_nothing_half_written(
         save(path.with_name(f"{path.stem}_m.png"), mask)
     process = python(CRAWLS, [*RUN, "--json", "-j", "2"])
     try:
-        end = time.monotonic() + 60
-        while not ((tmp_path / "tile-300").exists() and (tmp_path / "tile-301").exists()):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        for height in (300, 301):
+            _wait_for(tmp_path / f"tile-{height}", process)
         assert len(list(tmp_path.glob("harmonized/**/.*.part"))) == 2
         for number in numbers:
             process.send_signal(number)
@@ -140,3 +180,44 @@ def test_two_at_once_interrupted_leave_nothing_half_written(
 
     again = hz(*RUN, "--json", "-j", "2")
     assert [line["status"] for line in again.lines[:-1]] == ["kept", "done", "done", "done"]
+
+
+# pybind11 tells whatever ends the start of a library as an ImportError.
+BROKEN_OFF = """
+try:
+    raise KeyboardInterrupt
+except KeyboardInterrupt as error:
+    raise ImportError("initialization failed") from error
+"""
+
+
+def test_interrupted_while_a_library_starts(
+    hz: Hz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not taken for a library that is missing: the run ends, and nothing is made without it."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/PyOpenColorIO.py").write_text(BROKEN_OFF)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.delitem(sys.modules, "PyOpenColorIO", raising=False)
+    shot(tmp_path / "shots/a.png")
+
+    said = hz(*RUN, "-j", "1")
+
+    assert said.exit_code == 130
+    assert sorted(path.name for path in (tmp_path / "harmonized").iterdir()) == [
+        "report.csv",
+        "report.json",
+    ]
+
+
+def test_interrupted_before_a_command_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the options are put together: the same code, and no traceback."""
+
+    def begin() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.signals, "listen", lambda: None)
+    monkeypatch.setattr(cli, "app", begin)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130

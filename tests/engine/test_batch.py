@@ -15,6 +15,7 @@ from hzcli.engine import batch, stream
 from hzcli.engine.batch import Settings, run_batch
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import PairingRules, find
+from hzcli.io.metadata.ladder import Ladder
 from hzcli.report import Event, Result
 
 
@@ -100,6 +101,42 @@ def test_an_interrupt_keeps_what_is_finished(shots: Path) -> None:
     assert sorted(path.name for path in (shots / "out").iterdir()) == [
         "a.tif", "report.csv", "report.json",
     ]  # fmt: skip
+
+
+def test_an_interrupt_that_comes_as_another_error_is_one(shots: Path) -> None:
+    """As from a library that it ends while it starts, or from tidying up after it."""
+
+    class Interrupted(Model):
+        def predict(self, thumb):
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as error:
+                raise ImportError("initialization failed") from error
+
+    result, _ = run(shots, Interrupted(bent_lut()))
+
+    assert (result.interrupted, result.exit_code, result.outcomes) == (True, 130, ())
+
+
+@pytest.mark.parametrize("where", [(report, "write"), (Ladder, "close")], ids=["report", "tools"])
+def test_interrupted_when_all_is_done_the_report_is_written(
+    shots: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[object, str]
+) -> None:
+    """Ctrl-C comes once, as the last thing is done: it must not cost what all pictures gave."""
+    thing, name = where
+    real, calls = getattr(thing, name), []
+
+    def interrupted(*words: object, **named: object) -> object:
+        calls.append(words)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(*words, **named)
+
+    monkeypatch.setattr(thing, name, interrupted)
+    result, _ = run(shots)
+
+    assert (result.exit_code, result.count("done")) == (130, 3)
+    assert len(report.previous(shots / "out")) == 3
 
 
 def test_a_report_that_cannot_be_written_is_a_warning(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import made_metadata
 import pytest
 
 
@@ -9,3 +12,9 @@ def profile() -> bytes:
     from PIL import ImageCms
 
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A JPEG with EXIF, XMP, IPTC and Photoshop's resources."""
+    return made_metadata.photo(tmp_path / "photo.jpg")

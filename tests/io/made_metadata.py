@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import io
 import struct
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 
+from hzcli.core.window import Size
+from hzcli.io.metadata.ladder import Ladder
+from hzcli.io.metadata.policies import Edit
+
+SIZE = Size(64, 48)  # of the photo turned upright
+WHEN = datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc)
+EDIT = Edit("hz 1.0", {"model": "hinet", "strength": 0.8}, WHEN)
 # TIFF 6.0, section 2: type -> format of one value.
 _FORMATS = {1: "B", 3: "H", 4: "L", 5: "LL", 10: "ll"}
 OPAQUE = b"HZMAKER\0" + bytes(range(256)) * 3
@@ -186,7 +194,9 @@ def photo(path: Path, block: bytes | None = None) -> Path:
     return path
 
 
-def result(path: Path, kind: str, carried: object = None, big: bool = False) -> np.ndarray:
+def result(
+    path: Path, kind: str, carried: object = None, big: bool = False, order: str = "<"
+) -> np.ndarray:
     """A finished file as a writer leaves it; TIFF with the tags that only a writer can write.
 
     Returns:
@@ -205,7 +215,7 @@ def result(path: Path, kind: str, carried: object = None, big: bool = False) -> 
             if block
         ]
         tags += [(274, 3, 1, 1, True), *getattr(carried, "extratags", ())]
-        with tifffile.TiffWriter(path, bigtiff=big, byteorder="<") as tiff:
+        with tifffile.TiffWriter(path, bigtiff=big, byteorder=order) as tiff:
             tiff.write(
                 pixels, photometric="rgb", metadata=None, software="hz 1.0", extratags=tags,
                 compression="zlib", rowsperstrip=16,
@@ -232,3 +242,18 @@ def pixels_of(path: Path, kind: str) -> np.ndarray:
         return imagecodecs.jpegxl_decode(path.read_bytes())
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
+
+
+def finished(
+    source: Path, kind: str, policy: str = "all", big: bool = False, order: str = "<", **known
+) -> Path:
+    """A result of `source` in the folder beside it, without ExifTool."""
+    path = source.with_name(f"result.{kind}")
+    with Ladder(policy, program=None) as ladder:
+        job = ladder.job(source, path, SIZE, known.pop("edit", EDIT), **known)
+        expected = result(path, kind, job.carried, big, order)
+        job.finish(path)
+        job.settle()
+    assert (pixels_of(path, kind) == expected).all() or kind == "jpeg"
+    assert job.notes == []
+    return path

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from reading import read_whole
 from ruled_pictures import rough, smooth
 
-from hzcli.core.window import Window, bands
 from hzcli.errors import MaskError
 from hzcli.io.picture import open_mask
 
 GREY = smooth(40, 50)[..., 0]
-
-
-def _read(path, **options):
-    with open_mask(path, **options) as reader:
-        whole = reader.read(Window.whole(reader.size)).copy()
-        for window in bands(reader.size, 7):
-            assert np.array_equal(reader.read(window), whole[window.top : window.bottom])
-        return whole
+_read = functools.partial(read_whole, opened=open_mask)
 
 
 def _save(path, array, kind):

@@ -1,11 +1,7 @@
-"""What is read, what a result is given, and what of it is where an outside reader looks."""
+"""What a result is given of metadata, and what of it is where an outside reader looks."""
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
-from datetime import datetime, timezone
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,39 +9,16 @@ import made_metadata as made
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from made_metadata import EDIT, SIZE, WHEN
 from PIL import Image
 
-from hzcli.core.window import Size
 from hzcli.io.metadata import exif
 from hzcli.io.metadata.blocks import blocks
 from hzcli.io.metadata.embed import Carried, embed
 from hzcli.io.metadata.ladder import Ladder
 from hzcli.io.metadata.policies import Edit, carried, summary
 
-SIZE = Size(64, 48)  # of the photo turned upright
-WHEN = datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc)
-EDIT = Edit("hz 1.0", {"model": "hinet", "strength": 0.8}, WHEN)
 STEV = "{http://ns.adobe.com/xap/1.0/sType/ResourceEvent#}"
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    return made.photo(tmp_path / "photo.jpg")
-
-
-def _finished(source: Path, kind: str, policy: str = "all", big: bool = False, **known) -> Path:
-    """A result of `source` in the folder beside it, without ExifTool."""
-    path = source.with_name(f"result.{kind}")
-    with Ladder(policy, program=None) as ladder:
-        job = ladder.job(source, path, SIZE, known.pop("edit", EDIT), **known)
-        expected = made.result(path, kind, job.carried, big)
-        job.finish(path)
-        job.settle()
-    assert (made.pixels_of(path, kind) == expected).all() or kind == "jpeg"
-    assert job.notes == []
-    return path
 
 
 def _exif_of(path: Path, kind: str) -> Image.Exif:
@@ -59,202 +32,6 @@ def _exif_of(path: Path, kind: str) -> Image.Exif:
         read.get_ifd(exif.EXIF)
         read.get_ifd(exif.GPS)
     return read
-
-
-# Reading
-
-
-def test_a_jpeg_gives_its_blocks_byte_for_byte(photo: Path) -> None:
-    found = blocks(photo)
-
-    assert (found.exif, found.xmp) == (made.exif_block(), made.XMP)
-    assert (found.iptc, found.photoshop) == (made.IPTC, made.RESOURCES)
-    assert found.verbatim and found.notes == ()
-
-
-@pytest.mark.parametrize("kind", ["png", "webp", "avif"])
-def test_other_containers_give_what_pillow_put_in(tmp_path: Path, kind: str) -> None:
-    """Pillow is the writer; libwebp, libpng and libavif place the blocks."""
-    from PIL import features
-
-    if kind == "avif" and not features.check("avif"):
-        pytest.skip("Pillow without AVIF")
-    path = tmp_path / f"a.{kind}"
-    options = {"pnginfo": None} if kind == "png" else {"xmp": made.XMP}
-    if kind == "png":
-        from PIL.PngImagePlugin import PngInfo
-
-        options["pnginfo"] = PngInfo()
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", made.XMP.decode(), zip=True)
-    block = made.exif_block(orientation=1)
-    Image.new("RGB", (64, 48)).save(path, exif=b"Exif\0\0" + block, **options)
-
-    found = blocks(path)
-
-    assert exif.read(found.exif).gps == exif.read(block).gps
-    assert found.xmp == made.XMP
-
-
-def test_raw_profiles_of_a_png_are_read(tmp_path: Path) -> None:
-    """ImageMagick's way: a name, a length, hexadecimals of 72 a line."""
-
-    def text(name: bytes, data: bytes) -> bytes:
-        digits = data.hex().encode()
-        lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
-        body = b"\n%s\n%8d\n" % (name, len(data)) + b"\n".join(lines) + b"\n"
-        body = b"Raw profile type " + name + b"\0\0" + zlib.compress(body)
-        check = struct.pack(">I", zlib.crc32(b"zTXt" + body))
-        return struct.pack(">I", len(body)) + b"zTXt" + body + check
-
-    path = tmp_path / "a.png"
-    Image.new("RGB", (8, 8)).save(path)
-    data = path.read_bytes()
-    block = b"Exif\0\0" + made.exif_block()
-    path.write_bytes(data[:33] + text(b"exif", block) + text(b"iptc", made.RESOURCES) + data[33:])
-
-    found = blocks(path)
-
-    assert found.exif == made.exif_block()
-    assert found.iptc == made.IPTC
-
-
-def test_extended_xmp_is_merged_in(tmp_path: Path) -> None:
-    """XMP part 3, section 1.1.3.1: the main packet names the digest of the rest."""
-    name = "A" * 32
-    main = (
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
-        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-        'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP="%s"/></rdf:RDF></x:xmpmeta>'
-    )
-    rest = made.XMP.split(b"?>", 1)[1].rsplit(b"<?", 1)[0].strip()
-    half = len(rest) // 2
-    mark = b"http://ns.adobe.com/xmp/extension/\0" + name.encode()
-    parts = [
-        made.segment(0xE1, mark + struct.pack(">II", len(rest), at) + rest[at : at + half + 1])
-        for at in (0, half + 1)
-    ]
-    held = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(held, "JPEG", xmp=(main % name).encode())
-    data = held.getvalue()
-    path = tmp_path / "a.jpg"
-    path.write_bytes(data[:2] + parts[1] + parts[0] + data[2:])
-
-    found = blocks(path)
-
-    assert b"Bob Seen" in found.xmp
-    assert found.notes == ()
-
-
-def test_a_psd_gives_what_its_resources_hold(tmp_path: Path) -> None:
-    block = made.exif_block()
-    resources = made.RESOURCES + made.resource(0x0422, block) + made.resource(0x0424, made.XMP)
-    path = tmp_path / "a.psd"
-    head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 4, 4, 8, 3) + struct.pack(">I", 0)
-    path.write_bytes(head + struct.pack(">I", len(resources)) + resources + b"\0" * 60)
-
-    found = blocks(path)
-
-    assert (found.exif, found.xmp, found.iptc) == (block, made.XMP, made.IPTC)
-
-
-def test_heic_gives_its_blocks_byte_for_byte(tmp_path: Path) -> None:
-    """libheif is the writer."""
-    heif = pytest.importorskip("pillow_heif")
-    path = tmp_path / "a.heic"
-    picture = heif.from_pillow(Image.new("RGB", (64, 48)))
-    picture.save(path, exif=b"Exif\0\0" + made.exif_block(), xmp=made.XMP)
-
-    found = blocks(path)
-
-    assert (found.exif, found.xmp) == (made.exif_block(), made.XMP)
-
-
-@pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_a_tiff_gives_directories_that_the_next_result_carries(
-    photo: Path, tmp_path: Path, big: bool, order: str
-) -> None:
-    """From JPEG into TIFF and BigTIFF, and out of it again: the same values."""
-    made.photo(photo, made.exif_block(order))
-    path = _finished(photo, "tiff", big=big)
-
-    found = blocks(path)
-
-    before, after = exif.read(made.exif_block()), exif.read(found.exif)
-    assert after.gps == before.gps and after.interop == before.interop
-    moved = {exif.PIXEL_X, exif.PIXEL_Y}
-    assert {c: v for c, v in after.exif.items() if c not in moved} == {
-        c: v for c, v in before.exif.items() if c not in moved
-    }
-    assert found.iptc == made.IPTC and found.photoshop == made.PATH
-
-
-def test_an_exr_header_speaks_as_exif(tmp_path: Path) -> None:
-    def attribute(name: bytes, kind: bytes, body: bytes) -> bytes:
-        return name + b"\0" + kind + b"\0" + struct.pack("<i", len(body)) + body
-
-    path = tmp_path / "a.exr"
-    path.write_bytes(
-        b"v/1\x01\x02\0\0\0"
-        + attribute(b"cameraModel", b"string", b"Alexa")
-        + attribute(b"expTime", b"float", struct.pack("<f", 0.02))
-        + attribute(b"latitude", b"float", struct.pack("<f", -33.5))
-        + b"\0"
-    )
-
-    found = exif.read(blocks(path).exif)
-
-    assert found.zeroth[272] == (2, b"Alexa")
-    assert float(found.exif[33434][1]) == pytest.approx(0.02, rel=1e-6)
-    assert found.gps[1] == (2, b"S") and float(found.gps[2][1][0]) == 33.5
-
-
-@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff", "webp", "jxl"])
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(data=st.data())
-def test_damage_costs_blocks_but_never_raises(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
-) -> None:
-    """Any bytes of the first kilobytes changed, or the file cut anywhere."""
-    folder = tmp_path_factory.getbasetemp() / f"damage-{kind}"
-    if not folder.exists():
-        folder.mkdir()
-        _finished(made.photo(folder / "photo.jpg"), kind)
-    whole = bytearray((folder / f"result.{kind}").read_bytes())
-    for _ in range(data.draw(st.integers(1, 6))):
-        at = data.draw(st.integers(0, min(len(whole), 6000) - 1))
-        whole[at] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(whole)))
-    path = folder / "damaged"
-    path.write_bytes(whole[: cut if data.draw(st.booleans()) else None])
-
-    found = blocks(path)
-
-    carried(found, "all", SIZE, EDIT)
-    carried(found, "safe", SIZE, EDIT)
-    summary(path)
-
-
-def test_a_broken_block_is_left_out_with_a_note(photo: Path) -> None:
-    made.photo(photo, b"II*\0\x08\0\0\0\xff")
-
-    found = blocks(photo)
-
-    assert found.exif is None and found.iptc == made.IPTC
-    assert len(found.notes) == 1 and found.notes[0].startswith("EXIF block left out")
-
-
-def test_xmp_with_entities_is_left_out(tmp_path: Path) -> None:
-    """A document type could make a packet grow without end."""
-    bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa">]><x:xmpmeta xmlns:x="adobe:ns:meta/">&a;</x:xmpmeta>'
-    path = tmp_path / "a.jpg"
-    Image.new("RGB", (8, 8)).save(path, xmp=bomb)
-
-    assert blocks(path).xmp is None
-    assert "document type" in blocks(path).notes[0]
-
-
-# Giving
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -275,7 +52,7 @@ def test_exif_keeps_its_bytes_where_they_were(order: str) -> None:
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "jxl", "tiff"])
 def test_each_container_says_upright_in_the_new_size(photo: Path, kind: str) -> None:
     """Pillow's reading: orientation 1, no thumbnail, the rest as the camera said."""
-    path = _finished(photo, kind)
+    path = made.finished(photo, kind)
 
     read = _exif_of(path, kind)
     inner, gps = read.get_ifd(exif.EXIF), read.get_ifd(exif.GPS)
@@ -290,13 +67,14 @@ def test_each_container_says_upright_in_the_new_size(photo: Path, kind: str) -> 
     assert inner[33434] == 1 / 250
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
-def test_tifffile_finds_exif_and_gps_in_a_finished_tiff(photo: Path, big: bool) -> None:
-    path = _finished(photo, "tiff", big=big)
+def test_tifffile_finds_exif_and_gps_in_a_finished_tiff(photo: Path, big: bool, order: str) -> None:
+    path = made.finished(photo, "tiff", big=big, order=order)
 
     with tifffile.TiffFile(path) as tiff:
         tags = tiff.pages.first.tags
-        assert tiff.is_bigtiff == big
+        assert (tiff.is_bigtiff, tiff.byteorder) == (big, order)
         assert tags[34665].value["DateTimeOriginal"] == "2024:05:06 07:08:09"
         assert tags[34853].value["GPSLatitude"] == (48, 1, 51, 1, 753, 25)
         assert sorted(tags.keys()) == list(tags.keys())
@@ -306,7 +84,7 @@ def test_tifffile_finds_exif_and_gps_in_a_finished_tiff(photo: Path, big: bool) 
 def test_exifread_agrees(photo: Path) -> None:
     exifread = pytest.importorskip("exifread")
     for kind in ("jpeg", "tiff", "png"):
-        with open(_finished(photo, kind), "rb") as file:
+        with open(made.finished(photo, kind), "rb") as file:
             tags = exifread.process_file(file, details=False)
 
         assert str(tags["EXIF LensModel"]) == "HZ 50mm F1.8"
@@ -383,7 +161,7 @@ def test_embedding_twice_is_embedding_once(photo: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_iptc_is_found_again_in_jpeg_and_png(photo: Path, kind: str) -> None:
-    found = blocks(_finished(photo, kind))
+    found = blocks(made.finished(photo, kind))
 
     assert found.iptc == made.IPTC
     assert found.photoshop == made.resource(0x0404, made.IPTC) + made.PATH
@@ -429,7 +207,7 @@ _PERSONAL += [b"48,51.502N", b"Latitude"]
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "jxl", "tiff"])
 def test_safe_leaves_no_person_no_place_and_no_number(photo: Path, kind: str) -> None:
-    data = _finished(photo, kind, "safe").read_bytes()
+    data = made.finished(photo, kind, "safe").read_bytes()
 
     assert [word for word in _PERSONAL if word in data] == []
     assert b"Zo\xc3\xab Photographer" in data and b"(c) Zoe" in data
@@ -438,14 +216,14 @@ def test_safe_leaves_no_person_no_place_and_no_number(photo: Path, kind: str) ->
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "jxl", "tiff"])
 def test_all_leaves_each_of_them(photo: Path, kind: str) -> None:
-    data = _finished(photo, kind).read_bytes()
+    data = made.finished(photo, kind).read_bytes()
 
     assert [word for word in _PERSONAL if word not in data] == []
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "jxl", "tiff"])
 def test_none_leaves_nothing(photo: Path, kind: str) -> None:
-    assert blocks(_finished(photo, kind, "none")).xmp is None
+    assert blocks(made.finished(photo, kind, "none")).xmp is None
     assert b"HzCam" not in (photo.with_name(f"result.{kind}")).read_bytes()
 
 

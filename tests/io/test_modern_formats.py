@@ -8,29 +8,17 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
+from reading import check_damaged, read_alpha, read_whole, refused_when_cut
 from ruled_heif import box, turned, with_properties
 from ruled_pictures import rough, smooth, stored_as
 
-from hzcli.core.window import Size, Window, bands
-from hzcli.errors import HzError, PictureError
+from hzcli.core.window import Size, Window
+from hzcli.errors import PictureError
 from hzcli.io.picture import open_mask, open_picture, peek
 from hzcli.io.scratch import Scratch
 
 HEIGHT, WIDTH = 46, 70
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
-def _read(path, **options):
-    with open_picture(path, **options) as reader:
-        whole = reader.read(Window.whole(reader.size)).copy()
-        for window in bands(reader.size, 17):
-            assert np.array_equal(reader.read(window), whole[window.top : window.bottom])
-        return whole
-
-
-def _alpha(path):
-    with open_picture(path) as reader:
-        return reader.read_alpha(Window.whole(reader.size))
 
 
 def _codes(bits, channels):
@@ -120,7 +108,7 @@ def test_every_code_of_heif_survives(tmp_path, encode, channels, bits):
     expected = _wide(codes, bits)
 
     header = peek(path)
-    read = _read(path)
+    read = read_whole(path)
 
     assert header.depth == (8 if bits == 8 else 16)
     assert header.channels == {1: "grey", 3: "rgb", 4: "rgba"}[channels]
@@ -128,7 +116,7 @@ def test_every_code_of_heif_survives(tmp_path, encode, channels, bits):
     assert np.array_equal(read, np.broadcast_to(expected[..., :3], read.shape))
     assert header.alpha == (channels == 4)
     if channels == 4:
-        assert np.array_equal(_alpha(path), expected[..., 3])
+        assert np.array_equal(read_alpha(path), expected[..., 3])
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -146,7 +134,7 @@ def test_every_code_of_jpeg_xl_survives(tmp_path, channels, kind):
         expected = codes
     path.write_bytes(_jxl(codes, bits))
 
-    header, read = peek(path), _read(path)
+    header, read = peek(path), read_whole(path)
 
     assert header.channels == {1: "grey", 2: "greya", 3: "rgb", 4: "rgba"}[channels]
     assert header.depth == (32 if expected.dtype == np.float32 else expected.dtype.itemsize * 8)
@@ -156,7 +144,7 @@ def test_every_code_of_jpeg_xl_survives(tmp_path, channels, kind):
     assert read.dtype == expected.dtype
     assert np.abs(read.astype(np.float64) - colours).max() <= tolerance
     if channels in (2, 4):
-        assert np.array_equal(_alpha(path), expected[..., -1])
+        assert np.array_equal(read_alpha(path), expected[..., -1])
 
 
 @pytest.mark.parametrize(
@@ -168,7 +156,7 @@ def test_every_way_jpeg_xl_writes_a_size(tmp_path, height, width):
     path = tmp_path / "a.jxl"
     path.write_bytes(_jxl(np.zeros((height, width, 3), np.uint8)))
     assert peek(path).size == Size(height, width)
-    assert _read(path).shape == (height, width, 3)
+    assert read_whole(path).shape == (height, width, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -186,7 +174,7 @@ def test_jpeg_xl_is_read_upright(tmp_path, orientation):
 
         assert (peek(path).orientation, peek(path).size) == (orientation, Size(HEIGHT, WIDTH))
         if picture.ndim == 3:
-            assert np.abs(_read(path).astype(int) - picture).max() <= 5
+            assert np.abs(read_whole(path).astype(int) - picture).max() <= 5
         else:
             with open_mask(path) as reader:
                 mask = reader.read(Window.whole(reader.size))
@@ -206,7 +194,7 @@ def test_avif_is_read_upright(tmp_path, angle, axis):
     expected = turned(_wide(codes, 10), angle, axis)
 
     assert (peek(path).size.height, peek(path).size.width) == expected.shape[:2]
-    assert np.array_equal(_read(path), expected)
+    assert np.array_equal(read_whole(path), expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -227,7 +215,7 @@ def test_what_other_writers_turn(tmp_path, kind, orientation):
         Image.fromarray(stored).save(path, "avif", quality=100, subsampling="4:4:4", exif=exif)
         expected = upright
     assert (peek(path).size.height, peek(path).size.width) == expected.shape[:2]
-    assert np.abs(_read(path).astype(int) - expected).max() <= (0 if kind == "heic" else 8)
+    assert np.abs(read_whole(path).astype(int) - expected).max() <= (0 if kind == "heic" else 8)
 
 
 def _pillow_writes_avif():
@@ -280,7 +268,7 @@ def test_the_profile_of_a_jpeg_xl_is_that_of_its_pixels(tmp_path):
     with open_picture(path) as reader:
         assert reader.meta.icc == icc
         assert reader.meta.colour is None
-    assert np.array_equal(_read(path), pixels)
+    assert np.array_equal(read_whole(path), pixels)
 
 
 @pytest.mark.parametrize("tile", [0, 16])
@@ -301,7 +289,7 @@ def test_every_value_of_openexr_survives(tmp_path, names, kind, tile):
         expected[..., :-1] = np.where(alpha > 0, back, pixels[..., :-1])
     _exr(path, pixels.astype(np.float32), names, kind, tile)
 
-    header, read = peek(path), _read(path)
+    header, read = peek(path), read_whole(path)
 
     assert (header.depth, header.format, read.dtype) == (32, "exr", np.float32)
     assert header.channels == {1: "grey", 3: "rgb", 4: "rgba", 2: "greya"}[len(names)]
@@ -309,7 +297,7 @@ def test_every_value_of_openexr_survives(tmp_path, names, kind, tile):
     assert np.allclose(read, colours, rtol=1e-6, atol=0)
     assert read.max() > 1 and read.min() < 0
     if names[-1] == "A":
-        assert np.array_equal(_alpha(path), expected[..., -1])
+        assert np.array_equal(read_alpha(path), expected[..., -1])
         assert any("associated" in note for note in header.notes)
     with open_picture(path) as reader:
         assert reader.meta.colour == "linear"
@@ -325,7 +313,7 @@ def test_the_display_window_is_the_picture(tmp_path, tile):
     expected = np.zeros((50, 80, 3), np.float32)
     expected[10:50, :65] = pixels[:40, 5:]
 
-    assert np.array_equal(_read(path), expected)
+    assert np.array_equal(read_whole(path), expected)
     assert any("display window" in note for note in peek(path).notes)
 
 
@@ -333,7 +321,7 @@ def test_channels_in_layers_and_none_at_all(tmp_path):
     path = tmp_path / "a.exr"
     pixels = rough(HEIGHT, WIDTH, 4, np.uint16).astype(np.float32)
     _exr(path, pixels, ("Z", "beauty.R", "beauty.G", "beauty.B"))
-    assert np.array_equal(_read(path), pixels[..., 1:])
+    assert np.array_equal(read_whole(path), pixels[..., 1:])
     assert any("'beauty'" in note for note in peek(path).notes)
     _exr(path, pixels, ("Z", "N.X", "N.Y2", "N.Z"))
     with pytest.raises(PictureError, match="has the channels"):
@@ -347,14 +335,14 @@ def test_the_name_plays_no_part(tmp_path, kind, name):
     folder.mkdir(parents=True)
     _save(tmp_path / "a.bin", kind)
     (tmp_path / "a.bin").rename(folder / name)
-    assert _read(folder / name).shape == (HEIGHT, WIDTH, 3)
+    assert read_whole(folder / name).shape == (HEIGHT, WIDTH, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_larger_than_the_budget_is_held_on_disk(tmp_path, kind):
     path = tmp_path / "a.bin"
     _save(path, kind)
-    whole = _read(path)
+    whole = read_whole(path)
     with open_picture(path, budget_bytes=1) as reader:
         assert np.array_equal(reader.read(Window.whole(reader.size)), whole)
         assert isinstance(reader._source._pixels, Scratch)
@@ -364,34 +352,16 @@ def test_what_is_larger_than_the_budget_is_held_on_disk(tmp_path, kind):
 def test_a_cut_file_is_an_error_or_whole(tmp_path, kind):
     path = tmp_path / "a.bin"
     _save(path, kind)
-    whole, data, refused = _read(path), path.read_bytes(), 0
-    lengths = sorted({*range(0, len(data), max(1, len(data) // 40)), len(data) - 1})
-    for length in lengths:
-        path.write_bytes(data[:length])
-        try:
-            assert np.array_equal(_read(path), whole), f"{length} of {len(data)} bytes"
-        except PictureError as error:
-            refused += 1
-            assert str(path) in error.message
-            assert error.hint
-    assert refused >= len(lengths) - 1
+    end = path.stat().st_size
+    lengths = {*range(0, end, max(1, end // 40)), end - 1}
+    assert refused_when_cut(path, lengths) >= len(lengths) - 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_never_ends_in_a_traceback(tmp_path, kind):
     path = tmp_path / "a.bin"
     _save(path, kind)
-    data, places = path.read_bytes(), np.random.default_rng(0)
-    for trial in range(40):
-        broken = bytearray(data)
-        for place in places.integers(0, len(data) if trial % 2 else 300, 1 + trial % 4):
-            broken[place] = places.integers(0, 256)
-        path.write_bytes(broken)
-        try:
-            if peek(path).size.pixels < 1 << 20:
-                _read(path)
-        except HzError as error:
-            assert str(path) in error.message
+    check_damaged(path, trials=40, head=300)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -402,7 +372,7 @@ def test_text_and_zeros_behind_the_magic_are_errors(tmp_path, kind):
     for rest in (bytes(5000), b"Dear photographer, " * 200, b""):
         path.write_bytes(head + rest)
         with pytest.raises(PictureError) as caught:
-            _read(path)
+            read_whole(path)
         assert str(path) in caught.value.message
 
 
@@ -417,7 +387,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, kind, module, package
     _save(path, kind)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(PictureError, match=f"needs the package {package}") as caught:
-        _read(path)
+        read_whole(path)
     assert f"pip install {package}" in caught.value.hint
 
 

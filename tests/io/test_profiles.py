@@ -67,6 +67,11 @@ def test_a_foreign_srgb_is_known_by_its_colours() -> None:
 
     assert describe(made(transferfunction=curve)).is_srgb
     assert not describe(made(gamma=2.2)).is_srgb
+    # HP's, the commonest of all, lies up to 0.45 levels of 8 bits away.
+    for levels, same in ((0.45, True), (-0.45, True), (0.6, False)):
+        moved = x + levels / 255 * np.sin(np.pi * x)
+        near = np.where(moved <= 0.04045, moved / 12.92, ((moved + 0.055) / 1.055) ** 2.4)
+        assert describe(made(transferfunction=near.astype(np.float32))).is_srgb == same, levels
     pillows = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert describe(pillows).is_srgb
 

@@ -8,11 +8,12 @@ import tracemalloc
 import imagecodecs
 import numpy as np
 import pytest
+from reading import check_damaged, read_whole, refused_when_cut
 from ruled_pictures import rough
 from ruled_psd import psd, resource
 
 from hzcli.core.window import Size, Window, bands
-from hzcli.errors import HzError, MaskError, PictureError
+from hzcli.errors import MaskError, PictureError
 from hzcli.io.formats.psd import psd_layer_mask
 from hzcli.io.picture import open_mask, open_picture, peek
 
@@ -26,14 +27,6 @@ def _stored(channels, dtype):
     return rough(HEIGHT, WIDTH, channels, dtype)
 
 
-def _read(path, **options):
-    with open_picture(path, **options) as reader:
-        whole = reader.read(Window.whole(reader.size)).copy()
-        for window in bands(reader.size, 37):
-            assert np.array_equal(reader.read(window), whole[window.top : window.bottom])
-        return whole
-
-
 @pytest.mark.parametrize("big", [False, True], ids=["psd", "psb"])
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -43,7 +36,7 @@ def test_every_depth_and_coding(tmp_path, big, coding, dtype):
     path.write_bytes(psd(stored, coding=coding, big=big))
 
     header = peek(path)
-    read = _read(path)
+    read = read_whole(path)
 
     assert (header.format, header.size) == ("psd", Size(HEIGHT, WIDTH))
     assert header.depth == np.dtype(dtype).itemsize * 8
@@ -62,7 +55,7 @@ def test_what_psd_tools_reads(tmp_path, coding, dtype):
 
     other = psd_tools.PSDImage.open(path).numpy()
 
-    assert np.allclose(_read(path) / full, other, atol=1e-6)
+    assert np.allclose(read_whole(path) / full, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -73,7 +66,7 @@ def test_what_openimageio_reads(tmp_path, dtype):
 
     other = oiio.ImageInput.open(str(path)).read_image(np.dtype(dtype).name)
 
-    assert np.array_equal(_read(path), other)
+    assert np.array_equal(read_whole(path), other)
 
 
 @pytest.mark.parametrize("coding", ["packbits", "zip"])
@@ -82,18 +75,18 @@ def test_grey_palette_and_one_bit_are_expanded(tmp_path, coding):
     grey = _stored(1, np.uint16)
     path.write_bytes(psd(grey, "grey", coding=coding))
     assert peek(path).channels == "grey"
-    assert np.array_equal(_read(path), grey.repeat(3, axis=2))
+    assert np.array_equal(read_whole(path), grey.repeat(3, axis=2))
 
     colours = rough(256, 1, 3, np.uint8)[:, 0]
     codes = _stored(1, np.uint8)
     path.write_bytes(psd(codes, "palette", coding=coding, palette=colours.T.tobytes()))
     assert peek(path).channels == "palette"
-    assert np.array_equal(_read(path), colours[codes[..., 0]])
+    assert np.array_equal(read_whole(path), colours[codes[..., 0]])
 
     black = _stored(1, np.uint8) > 100
     path.write_bytes(psd(black, "bilevel", coding=coding))
     assert peek(path).channels == "bilevel"
-    assert np.array_equal(_read(path), np.where(black, 0, 255).repeat(3, axis=2))
+    assert np.array_equal(read_whole(path), np.where(black, 0, 255).repeat(3, axis=2))
 
 
 def test_cmyk_is_converted_and_said(tmp_path):
@@ -101,9 +94,9 @@ def test_cmyk_is_converted_and_said(tmp_path):
     path = tmp_path / "a.psd"
     path.write_bytes(psd(np.full((20, 30, 4), 65535, np.uint16), "cmyk"))
     assert any("CMYK" in note for note in peek(path).notes)
-    assert (_read(path) == 65535).all()
+    assert (read_whole(path) == 65535).all()
     path.write_bytes(psd(np.zeros((20, 30, 4), np.uint8), "cmyk", coding="zip"))
-    assert (_read(path) < 60).all()
+    assert (read_whole(path) < 60).all()
 
 
 @pytest.mark.parametrize("sign", ["count of layers", "block"])
@@ -119,7 +112,7 @@ def test_transparency_is_taken_out_of_the_colours(tmp_path, sign):
     path.write_bytes(psd(np.concatenate([blended, alpha], 2), **how))
 
     assert (peek(path).channels, peek(path).alpha) == ("rgba", True)
-    read = _read(path)
+    read = read_whole(path)
     with open_picture(path) as reader:
         assert reader.has_alpha
         assert np.array_equal(reader.read_alpha(Window.whole(reader.size)), alpha[..., 0])
@@ -136,7 +129,7 @@ def test_a_saved_selection_is_a_mask_but_no_transparency(tmp_path):
     header = peek(path)
     assert not header.alpha
     assert any("further channels" in note for note in header.notes)
-    assert np.array_equal(_read(path), stored[..., :3])
+    assert np.array_equal(read_whole(path), stored[..., :3])
     with open_mask(path, source="alpha") as reader:
         assert np.array_equal(reader.read(Window.whole(reader.size)), stored[..., 3])
 
@@ -174,30 +167,17 @@ def test_what_is_refused_is_named(tmp_path, data, words):
 @pytest.mark.parametrize("coding", CODINGS)
 def test_a_cut_document_is_an_error(tmp_path, coding):
     path = tmp_path / "a.psd"
-    data = psd(rough(40, 30, 3, np.uint8), coding=coding)
-    for length in {*range(0, len(data), max(1, len(data) // 60)), len(data) - 1}:
-        path.write_bytes(data[:length])
-        with pytest.raises(PictureError) as caught:
-            _read(path)
-        assert str(path) in caught.value.message
-        assert caught.value.hint
+    path.write_bytes(psd(rough(40, 30, 3, np.uint8), coding=coding))
+    end = path.stat().st_size
+    lengths = {*range(0, end, max(1, end // 60)), end - 1}
+    assert refused_when_cut(path, lengths) == len(lengths)
 
 
 @pytest.mark.parametrize("coding", CODINGS)
 def test_a_damaged_document_never_ends_in_a_traceback(tmp_path, coding):
     path = tmp_path / "a.psd"
-    data = psd(rough(40, 30, 3, np.uint8), coding=coding, layers=-1)
-    places = np.random.default_rng(0)
-    for trial in range(80):
-        broken = bytearray(data)
-        for place in places.integers(0, len(data) if trial % 2 else 60, 1 + trial % 4):
-            broken[place] = places.integers(0, 256)
-        path.write_bytes(broken)
-        try:
-            if peek(path).size.pixels < 1 << 22:
-                _read(path)
-        except HzError as error:
-            assert str(path) in error.message
+    path.write_bytes(psd(rough(40, 30, 3, np.uint8), coding=coding, layers=-1))
+    check_damaged(path, trials=80, head=60)
 
 
 def test_a_tall_document_is_read_piece_by_piece(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -15,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hzcli.core.window import Size
+from hzcli.io.metadata import ladder as ladders
 from hzcli.io.metadata.ladder import Ladder
 from hzcli.io.metadata.policies import Edit
 from hzcli.io.metadata.sidecar import sidecar_text
-from hzcli.io.metadata.xmp import DC, Packet
+from hzcli.io.metadata.xmp import DC, XMP, Packet
 
 SIZE = Size(64, 48)
 EDIT = Edit("hz 1.0", {"model": "hinet"}, datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc))
@@ -64,12 +66,38 @@ def test_a_history_alone_makes_no_sidecar(tmp_path: Path) -> None:
 
 
 def test_somebody_elses_sidecar_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "result.xmp").write_text("mine")
+    """Whether or not results are replaced: it may hold how a RAW file of that name is developed."""
+    mine = Packet()
+    mine.set(XMP, "CreatorTool", "Adobe Photoshop Lightroom Classic 13.0")
     source = made.photo(tmp_path / "photo.jpg")
+    for text in (b"mine", mine.tobytes()):
+        (tmp_path / "result.xmp").write_bytes(text)
+        for overwrite in (False, True):
+            assert _beside(tmp_path, source, "exr", overwrite=overwrite)[0] is None
+            assert (tmp_path / "result.xmp").read_bytes() == text
 
+    (tmp_path / "result.xmp").unlink()
+    assert _beside(tmp_path, source, "exr")[0] is not None
     assert _beside(tmp_path, source, "exr")[0] is None
-    assert (tmp_path / "result.xmp").read_text() == "mine"
     assert _beside(tmp_path, source, "exr", overwrite=True)[0] is not None
+
+
+def test_a_sidecar_that_the_disk_refuses_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is there already: it is not called a failure for that."""
+
+    def full(*words: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = made.photo(tmp_path / "photo.jpg")
+    with Ladder("all", program=None) as ladder:
+        job = ladder.job(source, tmp_path / "result.exr", SIZE, EDIT)
+        made.result(tmp_path / "result.exr", "exr", job.carried)
+        job.finish(tmp_path / "result.exr")
+        monkeypatch.setattr(ladders.atomic, "write_text", full)
+        assert job.settle() is None
+    assert job.notes == ["result.xmp could not be written: No space left on device"]
 
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")

@@ -137,6 +137,18 @@ def test_a_classic_file_that_grows_too_large_is_told_and_removed(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lzw_which_makes_noise_larger_is_given_a_bigtiff_in_time(tmp_path, monkeypatch):
+    """No more than fits without compression, but a third more with it."""
+    noise = rough(300, 50, 3, np.uint16)
+    monkeypatch.setattr(tiff, "_CLASSIC_BYTES", noise.nbytes)
+    monkeypatch.setattr(tiff, "_CLASSIC_END", noise.nbytes * 11 // 10)
+    path = tmp_path / "a.tif"
+    _write(path, noise, compression="lzw")
+    with tifffile.TiffFile(path) as opened:
+        assert opened.is_bigtiff
+        assert np.array_equal(opened.asarray(), noise)
+
+
 def test_tags_are_carried_but_not_those_that_say_how_pixels_lie(tmp_path):
     path = tmp_path / "a.tif"
     tags = Tags(

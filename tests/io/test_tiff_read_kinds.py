@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from reading import read_alpha, read_whole
 from ruled_pictures import rough, stored_as
 
-from hzcli.core.window import Window, bands
+from hzcli.core.window import Window
 from hzcli.errors import BudgetError, PictureError
 from hzcli.io import profiles
 from hzcli.io.picture import open_mask, open_picture, peek
@@ -35,20 +36,6 @@ def _write(path, picture, **options):
     tifffile.imwrite(path, data, **{"photometric": "rgb", "metadata": None, **options})
 
 
-def _read(path, **options):
-    with open_picture(path, **options) as reader:
-        whole = reader.read(Window.whole(reader.size)).copy()
-        for window in bands(reader.size, 40):
-            assert np.array_equal(reader.read(window), whole[window.top : window.bottom])
-        return whole
-
-
-def _alpha(path):
-    with open_picture(path) as reader:
-        assert reader.has_alpha
-        return reader.read_alpha(Window.whole(reader.size))
-
-
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -68,7 +55,7 @@ def test_floats_and_wide_codes(tmp_path, dtype, layout, codec, byteorder):
     expected = np.moveaxis(expected, 0, 2) if layout == "planes" else expected
     expected = expected / (2**32 - 1) if kind.kind == "u" else expected
 
-    read = _read(path)
+    read = read_whole(path)
 
     assert peek(path).depth == 32
     assert read.dtype == np.float32
@@ -93,7 +80,7 @@ def test_packed_codes_are_spread(tmp_path, bits, planes):
     _pack_in_place(path, strips, bits)
     full = 255 if bits < 8 else 65535
 
-    read = _read(path)
+    read = read_whole(path)
 
     assert peek(path).depth == (8 if bits < 8 else 16)
     assert np.array_equal(read, np.round(codes.astype(float) * full / (2**bits - 1)))
@@ -131,7 +118,7 @@ def test_grey_palette_and_one_bit_are_expanded(tmp_path, mode, codec):
 
     kinds = {"L": "grey", "P": "palette", "1": "bilevel", "LA": "greya"}
     assert peek(path).channels == kinds[mode]
-    assert np.array_equal(_read(path), expected)
+    assert np.array_equal(read_whole(path), expected)
 
 
 @pytest.mark.parametrize("codec", ["group3", "group4"])
@@ -154,7 +141,7 @@ def test_inks_become_srgb_with_a_note(tmp_path, layout, dtype):
     inks[:20] = 0
     _write(path, inks, **{"photometric": "separated", **LAYOUTS[layout]})
 
-    read = _read(path)
+    read = read_whole(path)
 
     assert peek(path).channels == "cmyk"
     assert any("CMYK" in note for note in peek(path).notes)
@@ -168,7 +155,9 @@ def test_inks_of_a_jpeg(tmp_path):
     inks = np.repeat(np.repeat(rough(6, 8, 4, np.uint8), 16, 0), 16, 1)
     Image.fromarray(inks, "CMYK").save(path, quality=100, subsampling=0)
     assert b"Adobe" in path.read_bytes()[:64]
-    assert np.array_equal(_read(path), profiles.cmyk_to_srgb(np.asarray(Image.open(path)), None))
+    assert np.array_equal(
+        read_whole(path), profiles.cmyk_to_srgb(np.asarray(Image.open(path)), None)
+    )
 
 
 def test_the_largest_page_is_taken_and_said(tmp_path):
@@ -183,7 +172,7 @@ def test_the_largest_page_is_taken_and_said(tmp_path):
         ):
             tiff.write(picture, photometric="rgb", metadata=None, **options)
     assert peek(path).notes == ("page 2 of 3 taken: the largest",)
-    assert np.array_equal(_read(path), large)
+    assert np.array_equal(read_whole(path), large)
 
 
 def test_the_first_of_equal_pages_is_taken(tmp_path):
@@ -191,7 +180,7 @@ def test_the_first_of_equal_pages_is_taken(tmp_path):
     pages = rough(2 * HEIGHT, WIDTH, 3, np.uint8).reshape(2, HEIGHT, WIDTH, 3)
     tifffile.imwrite(path, pages, photometric="rgb")
     assert "page 1 of 2" in peek(path).notes[0]
-    assert np.array_equal(_read(path), pages[0])
+    assert np.array_equal(read_whole(path), pages[0])
 
 
 def test_a_later_page_compressed_as_jpeg(tmp_path):
@@ -201,7 +190,7 @@ def test_a_later_page_compressed_as_jpeg(tmp_path):
         tiff.write(blocks[:8, :8], photometric="rgb", metadata=None)
         tiff.write(blocks, photometric="rgb", compression="jpeg", metadata=None)
     expected = tifffile.imread(path, key=1)
-    assert np.abs(_read(path).astype(int) - expected).max() <= 1
+    assert np.abs(read_whole(path).astype(int) - expected).max() <= 1
 
 
 def test_too_many_pages_are_refused(tmp_path):
@@ -228,8 +217,8 @@ def test_alpha_is_read_beside_the_colours(tmp_path, dtype, layout):
     picture = (codes / 65535).astype(np.float32) if dtype is np.float32 else codes
     _write(path, picture, extrasamples=["unassalpha"], **LAYOUTS[layout])
 
-    assert np.array_equal(_read(path), picture[..., :3])
-    assert np.array_equal(_alpha(path), picture[..., 3])
+    assert np.array_equal(read_whole(path), picture[..., :3])
+    assert np.array_equal(read_alpha(path), picture[..., 3])
     assert peek(path).notes == ()
 
 
@@ -240,8 +229,8 @@ def test_alpha_is_turned_like_the_colours(tmp_path, orientation):
     stored = np.ascontiguousarray(stored_as(upright, orientation))
     tags = [(274, 3, 1, orientation, True)]
     _write(path, stored, extrasamples=["unassalpha"], rowsperstrip=7, extratags=tags)
-    assert np.array_equal(_read(path), upright[..., :3])
-    assert np.array_equal(_alpha(path), upright[..., 3])
+    assert np.array_equal(read_whole(path), upright[..., :3])
+    assert np.array_equal(read_alpha(path), upright[..., 3])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -256,10 +245,10 @@ def test_associated_alpha_is_divided_out(tmp_path, dtype):
     stored = stored.astype(dtype) if dtype is np.float32 else np.rint(stored).astype(dtype)
     _write(path, stored, extrasamples=["assocalpha"], rowsperstrip=9)
 
-    read = _read(path)
+    read = read_whole(path)
 
     assert any("associated" in note for note in peek(path).notes)
-    assert np.array_equal(_alpha(path), stored[..., 3])
+    assert np.array_equal(read_alpha(path), stored[..., 3])
     assert np.array_equal(read[:20], stored[:20, :, :3])
     # Half a code of the colour and half a code of alpha, over an alpha of at least 1/2, rounded.
     tolerance = 1e-6 if dtype is np.float32 else 2.5

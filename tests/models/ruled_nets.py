@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -56,6 +57,30 @@ def fill(net: nn.Module, rule: dict[str, Any]) -> nn.Module:
     """The network with weights by rule, loaded strictly, in eval mode."""
     net.load_state_dict(filled(net.state_dict(), rule), strict=True)
     return net.eval()
+
+
+def key_misfits(net: nn.Module, wanted: dict[str, Any]) -> list[str]:
+    """Which of a network's keys are not the golden ones: their count, that of parameters, both
+    by prefix, and the hash of names and shapes in their order."""
+    state, parameters = net.state_dict(), dict(net.named_parameters())
+    lines = [f"{name} {'x'.join(map(str, t.shape))}" for name, t in state.items()]
+    figures = {
+        "count": len(state),
+        "parameters": sum(p.numel() for p in parameters.values()),
+        "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        "prefixes": {
+            prefix: [
+                sum(name.startswith(prefix) for name in state),
+                sum(p.numel() for name, p in parameters.items() if name.startswith(prefix)),
+            ]
+            for prefix in wanted.get("prefixes", ())
+        },
+    }
+    return [
+        f"{name} is {figures[name]}, expected {wanted[name]}"
+        for name in figures.keys() & wanted.keys()
+        if figures[name] != wanted[name]
+    ]
 
 
 def picture(height: int, width: int, phase: float = 0.0) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import own_networks
 import pytest
 import torch
 from contract import ModelContract
+from own_networks import WHOLE, change
 from ruled_cdtnets import box, eight_corners, ellipse
-from ruled_nets import picture
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,24 +24,16 @@ from hzcli.train.adopt import adopt
 
 SMALL = CDTNetConfig(thumbnail=64, channels=(8, 16, 16, 32), blocks=1, code=16, luts=12, lut_size=5,
                      width=8, features=4, refine=6)  # fmt: skip
-WHOLE = Size(90, 131)
 
 
 def wild(config: CDTNetConfig) -> CDTNet:
-    """Random weights far from the identity; seeded."""
-    torch.manual_seed(5)
-    model = CDTNet(config).eval().requires_grad_(False)
-    for name, t in model.named_parameters():
-        t.add_(torch.randn_like(t), alpha=0.03)  # away from branches that start at 0
-        if name.endswith(("to_rgb.weight", "to_rgb.bias", "classifier.weight")):
-            t.normal_(0, 0.8)
-    return model
+    return own_networks.wild(
+        lambda: CDTNet(config), r"(to_rgb\.weight|to_rgb\.bias|classifier\.weight)$", 0.8
+    )
 
 
 def seen(edge: int) -> tuple[Tensor, Tensor, Thumbnail]:
-    image, mask = picture(WHOLE.height, WHOLE.width), ellipse(WHOLE.height, WHOLE.width)
-    rgb, small = (F.interpolate(t, (edge, edge), mode="area") for t in (image, mask))
-    return image, mask, Thumbnail(rgb, small, WHOLE)
+    return own_networks.seen(edge, ellipse)
 
 
 @pytest.mark.parametrize("edge", [128, 200, 72])
@@ -51,11 +44,7 @@ def test_untrained_it_changes_nothing(config: CDTNetConfig, edge: int) -> None:
     torch.manual_seed(5)
     model = CDTNet(config).eval()
     assert sum(p.numel() for p in model.parameters()) <= 6e6
-    image, mask, thumb = seen(edge)
-    with torch.inference_mode():
-        for transform in (model.predict(thumb), model.predict_lut(thumb)):
-            result = transform.apply(image, mask, Window.whole(WHOLE))
-            assert (result - image).abs().max() < 5e-6
+    assert change(model, *seen(edge)) < 5e-6
 
 
 def test_the_branches_start_where_the_table_ends() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import own_networks
 import pytest
 import torch
 from contract import ModelContract
+from own_networks import WHOLE, change
 from ruled_nets import picture, rectangle
 from torch import Tensor
-from torch.nn import functional as F
 
 import hzcli.models.hdnet
 from hzcli.core.transform import Thumbnail
@@ -22,24 +23,14 @@ from hzcli.train.adopt import adopt
 SMALL = HDNetConfig(thumbnail=64, channels=(8, 16, 16, 32), blocks=1, code=16, lut=5,
                     widths=(4, 6, 8), neighbours=2)  # fmt: skip
 EDGE = 64
-WHOLE = Size(90, 131)
 
 
 def wild(config: HDNetConfig) -> HDNet:
-    """Random weights far from the identity; seeded."""
-    torch.manual_seed(5)
-    model = HDNet(config).eval().requires_grad_(False)
-    for name, t in model.named_parameters():
-        t.add_(torch.randn_like(t), alpha=0.03)  # away from branches that start at 0
-        if name.startswith(("last", "tone", "lut")):
-            t.normal_(0, 0.4)
-    return model
+    return own_networks.wild(lambda: HDNet(config), "^(last|tone|lut)", 0.4)
 
 
 def seen(edge: int = EDGE) -> tuple[Tensor, Tensor, Thumbnail]:
-    image, mask = picture(WHOLE.height, WHOLE.width), rectangle(WHOLE.height, WHOLE.width)
-    rgb, small = (F.interpolate(t, (edge, edge), mode="area") for t in (image, mask))
-    return image, mask, Thumbnail(rgb, small, WHOLE)
+    return own_networks.seen(edge, rectangle)
 
 
 @pytest.mark.parametrize("edge", [128, 200, 72])
@@ -47,11 +38,7 @@ def test_untrained_it_changes_nothing(edge: int) -> None:
     torch.manual_seed(5)
     model = HDNet(HDNetConfig.compact()).eval()
     assert sum(p.numel() for p in model.parameters()) <= 6e6
-    image, mask, thumb = seen(edge)
-    with torch.inference_mode():
-        for transform in (model.predict(thumb), model.predict_lut(thumb)):
-            result = transform.apply(image, mask, Window.whole(WHOLE))
-            assert (result - image).abs().max() < 2e-5
+    assert change(model, *seen(edge)) < 2e-5
 
 
 def test_the_network_starts_where_the_table_ends() -> None:

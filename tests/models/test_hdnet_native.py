@@ -31,7 +31,7 @@ def _no_gradients(request: pytest.FixtureRequest):
 def test_native_equals_forward(readings, soft: bool, size, monkeypatch: pytest.MonkeyPatch):
     """In blocks of a few rows: every border between blocks counts."""
     monkeypatch.setattr("hzcli.nets.rain.BLOCK", 512)
-    monkeypatch.setattr("hzcli.nets.rain.MIXED", 5)
+    monkeypatch.setattr("hzcli.models.hdnet.whole.MIXED", 5)
     net = lite(**readings)
     image, mask = inputs(*size, soft)
     rgb = image / 2 + 0.5

@@ -40,14 +40,7 @@ def read(path: Path, kind: str, file: BinaryIO) -> Boxes:
         ValueError, LookupError, EOFError, struct.error: damaged.
     """
     brand, found, end = b"", None, path.stat().st_size
-    while found is None and file.tell() + 8 <= end:
-        start = file.tell()
-        size, name = struct.unpack(">I4s", file.read(8))
-        if size == 1:
-            size = struct.unpack(">Q", file.read(8))[0]
-        size = size or end - start
-        if size < 8:
-            raise ValueError(f"a box of {size} bytes")
+    for name, start, size in boxes_of(file, end):
         if name == b"ftyp":
             brand = file.read(4)
         elif name == b"meta":
@@ -57,7 +50,7 @@ def read(path: Path, kind: str, file: BinaryIO) -> Boxes:
             if file.tell() < start + size:
                 raise truncated(path, kind, "it ends inside its header")
             found = _parse(data[4:])
-        file.seek(start + size)
+            break
     if found is None:
         raise truncated(path, kind, "its header is missing")
     found.brand = brand
@@ -65,6 +58,24 @@ def read(path: Path, kind: str, file: BinaryIO) -> Boxes:
         if start + length > end:
             raise truncated(path, kind, f"its pixels go on to byte {start + length} of {end}")
     return found
+
+
+def boxes_of(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, length) of the boxes of a file of `end` bytes, which is left at each's body.
+
+    Raises:
+        ValueError, struct.error: damaged.
+    """
+    while file.tell() + 8 <= end:
+        start = file.tell()
+        size, name = struct.unpack(">I4s", file.read(8))
+        if size == 1:
+            size = struct.unpack(">Q", file.read(8))[0]
+        size = size or end - start
+        if size < 8:
+            raise ValueError(f"a box of {size} bytes")
+        yield name, start, size
+        file.seek(start + size)
 
 
 def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:

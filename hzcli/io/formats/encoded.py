@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
-from hzcli.io.formats.faults import truncated, unreadable
+from hzcli.io.formats.faults import exactly, unreadable
 from hzcli.io.formats.tags import NONE, Page
 
 
@@ -34,10 +32,11 @@ class Encoded:
         Raises:
             PictureError: the file ends early, or the disk refuses.
         """
+        header = self._page.header
         try:
-            return b"".join(self._part(start, count) for start, count in self._places(index))
+            parts = (exactly(self._file, *place, header) for place in self._places(index))
+            return b"".join(parts)
         except OSError as error:
-            header = self._page.header
             raise unreadable(header.path, header.format, error) from error
 
     def _places(self, index: int) -> list[tuple[int, int]]:
@@ -63,27 +62,11 @@ class Encoded:
             row = last
         return places
 
-    def _part(self, start: int, count: int) -> bytes:
-        self._file.seek(start)
-        data = self._file.read(count)
-        while len(data) < count:
-            more = self._file.read(count - len(data))
-            if not more:
-                header = self._page.header
-                raise truncated(header.path, header.format, "it ends inside its pixels")
-            data += more
-        return data
-
     def close(self) -> None:
         self._file.close()
 
     def __enter__(self) -> Encoded:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from hzcli.errors import BudgetError, PictureError
 from hzcli.io.meta import Header
@@ -45,6 +47,22 @@ def truncated(path: Path, kind: str, what: str) -> PictureError:
         f"{path} is cut short: {what}, expected a whole {title(kind)}",
         "Copy or export the picture again.",
     )
+
+
+def exactly(file: BinaryIO | FileIO, start: int, count: int, header: Header) -> bytes:
+    """The `count` bytes of a picture from `start` on, which a system may hand out in parts.
+
+    Raises:
+        PictureError: the file ends before. OSError: the disk refuses.
+    """
+    file.seek(start)
+    data = file.read(count) or b""
+    while len(data) < count:
+        more = file.read(count - len(data))
+        if not more:
+            raise truncated(header.path, header.format, "it ends inside its pixels")
+        data += more
+    return data
 
 
 def too_large(header: Header) -> BudgetError:

@@ -16,6 +16,7 @@ import numpy as np
 
 from hzcli.core.window import Size
 from hzcli.errors import PictureError
+from hzcli.io.formats.boxes import boxes_of
 from hzcli.io.formats.faults import BROKEN, check_decoded, missing, too_large, truncated, unreadable
 from hzcli.io.formats.layout import widened
 from hzcli.io.formats.raster import fitting
@@ -121,14 +122,7 @@ def _codestream(path: Path, file: BinaryIO) -> tuple[bytes, ExifFacts]:
         return file.read(_HEAD), ExifFacts()
     file.seek(0)
     head, exif, end = b"", ExifFacts(), path.stat().st_size
-    while file.tell() + 8 <= end:
-        start = file.tell()
-        size, name = struct.unpack(">I4s", file.read(8))
-        if size == 1:
-            size = struct.unpack(">Q", file.read(8))[0]
-        size = size or end - start
-        if size < 8:
-            raise ValueError(f"a box of {size} bytes")
+    for name, start, size in boxes_of(file, end):
         if start + size > end:
             raise truncated(path, "jxl", f"its pixels go on to byte {start + size} of {end}")
         if name in (b"jxlc", b"jxlp"):
@@ -137,7 +131,6 @@ def _codestream(path: Path, file: BinaryIO) -> tuple[bytes, ExifFacts]:
         elif name == b"Exif" and size < _LARGEST_EXIF:
             body = file.read(start + size - file.tell())
             exif = read_exif(b"Exif\0\0" + body[4 + struct.unpack(">I", body[:4])[0] :])
-        file.seek(start + size)
     if head[:2] != b"\xff\x0a":
         raise truncated(path, "jxl", "its codestream is missing")
     return head[2:], exif

@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from hzcli.io.formats.faults import BROKEN, too_large, truncated, unreadable
+from hzcli.io.formats.faults import BROKEN, exactly, too_large, truncated, unreadable
 from hzcli.io.formats.layout import widened
 from hzcli.io.formats.tags import JPEG, NONE, Page
 
@@ -132,7 +132,7 @@ class TiffRows:
     def _segments(self, wanted: list[int]) -> list[tuple[int, np.ndarray]]:
         """Decoded segments, from the last ones kept or from the file."""
         missing = [index for index in wanted if index not in self._kept]
-        encoded = [self._read_encoded(index) for index in missing]
+        encoded = [self._encoded(index) for index in missing]
         if len(missing) > 1:
             self._pool = self._pool or ThreadPoolExecutor(_WORKERS, "hz-tiff")
             fresh = dict(zip(missing, self._pool.map(self._decode, missing, encoded), strict=True))
@@ -145,15 +145,9 @@ class TiffRows:
             held -= self._kept.pop(next(iter(self._kept))).nbytes  # the oldest
         return found
 
-    def _read_encoded(self, index: int) -> bytes:
-        self._file.seek(self.page.offsets[index])
-        count = self.page.lengths[index]
-        data = self._file.read(count) or b""
-        if len(data) < count:  # which a system may do; the rest, or an error
-            rest = bytearray(count - len(data))
-            self._read_into(self.page.offsets[index] + len(data), memoryview(rest))
-            data += rest
-        return data
+    def _encoded(self, index: int) -> bytes:
+        page = self.page
+        return exactly(self._file, page.offsets[index], page.lengths[index], page.header)
 
     def _read_into(self, start: int, target: memoryview) -> None:
         self._file.seek(start)

@@ -155,15 +155,22 @@ def _quietly() -> Iterator[None]:
         yield
 
 
+def _directory(order: str, big: bool, group: int | None = None) -> Any:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    # Pillow knows BigTIFF by a byte that comes second where the higher one comes first: it is
+    # given the head that it knows, and the order besides.
+    header = b"II+\0\x08\0\0\0" + bytes(8) if big else b"II*\0" + bytes(4)
+    return ImageFileDirectory_v2(header, b"II" if order == "<" else b"MM", group)
+
+
 def _load(
     file: BinaryIO, header: bytes, offset: int, group: int | None = None
 ) -> tuple[dict[int, Field], int]:
     """Fields of the directory at `offset`, and the position of the next one (0: none)."""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
     with _quietly():
         big = header[2:4] in (b"+\0", b"\0+")
-        directory = ImageFileDirectory_v2(header[:16] if big else header[:8], group=group)
+        directory = _directory("<" if header[:1] == b"I" else ">", big, group)
         file.seek(offset)
         directory.next = 0
         directory.load(file)
@@ -181,13 +188,8 @@ def _load(
 
 def _dump(fields: dict[int, Field], order: str, offset: int, big: bool = False) -> bytes:
     """A directory that lies at `offset`, followed by its values; it has no successor."""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
     with _quietly():
-        header = (b"II" if order == "<" else b"MM") + struct.pack(
-            order + ("HHHQ" if big else "HL"), *((43, 8, 0, 16) if big else (42, 8))
-        )
-        directory = ImageFileDirectory_v2(header)
+        directory = _directory(order, big)
         for code, (kind, value) in fields.items():
             directory.tagtype[code] = kind
             with contextlib.suppress(*BROKEN):

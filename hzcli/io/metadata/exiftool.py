@@ -19,7 +19,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 PROGRAM = "exiftool"
 # Rewriting a TIFF file of several gigabytes on a slow disk takes minutes, not more.
@@ -67,12 +66,7 @@ class Exiftool:
     def __enter__(self) -> Exiftool:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def execute(self, arguments: Sequence[str]) -> Answer:

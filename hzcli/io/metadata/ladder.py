@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 
 from hzcli.core.window import Size
 from hzcli.io import atomic
@@ -24,6 +23,7 @@ from hzcli.io.metadata.exif import BROKEN
 from hzcli.io.metadata.exiftool import Exiftool, ExiftoolError
 from hzcli.io.metadata.policies import POLICIES, Edit, carried
 from hzcli.io.metadata.sidecar import sidecar_text
+from hzcli.io.metadata.xmp import XMP, Packet
 
 _INSTALL = (
     "Some metadata has no proper place in the results: what they cannot hold stands in an .xmp "
@@ -89,12 +89,7 @@ class Ladder:
     def __enter__(self) -> Ladder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -147,11 +142,16 @@ class Job:
         if not wanted or (wanted.keys() == {"xmp"} and self.found.xmp is None):
             return None
         path = self.result.with_suffix(".xmp")
-        if path.exists() and not self.overwrite:
+        if path.exists() and not (self.overwrite and _ours(path)):
             self.notes.append(f"{path.name} exists already and is left as it is")
             return None
         text = sidecar_text(wanted.get("exif"), given.xmp, wanted.get("iptc"))
-        atomic.write_text(path, text)
+        try:
+            atomic.write_text(path, text)
+        except OSError as error:
+            # The result has its name: only this is lost.
+            self.notes.append(f"{path.name} could not be written: {error.strerror or error}")
+            return None
         self._advise()
         return path
 
@@ -193,6 +193,14 @@ class Job:
             return
         now_there = blocks(temporary)
         self._left = {name for name in self._left if getattr(now_there, name) is None}
+
+
+def _ours(path: Path) -> bool:
+    """Whether a sidecar is one that hz wrote, and not a photographer's own."""
+    try:
+        return (Packet(path.read_bytes()).get(XMP, "CreatorTool") or "").startswith("hz ")
+    except (OSError, ValueError):
+        return False
 
 
 def _container(path: Path) -> str:

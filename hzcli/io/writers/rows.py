@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -77,7 +76,7 @@ class RowWriter:
         self._samples = (1 if self._grey else 3) + alpha
         self._overwrite, self._convert, self._finish = overwrite, convert, finish
         self._taken = 0  # rows so far
-        self._done = False
+        self._sealed = self._done = False
         if not overwrite:
             atomic.refuse_existing(self.path)
         try:
@@ -133,19 +132,32 @@ class RowWriter:
             self._take(rows, alpha)
         self._taken += len(rows)
 
+    def seal(self) -> None:
+        """Finish the file, but for its name: all that is likely to fail. `close` does the rest.
+
+        Raises:
+            PictureError: the disk refused. ValueError: rows are missing.
+        """
+        if self._done or self._sealed:
+            return
+        if self._taken != self.size.height:
+            raise ValueError(f"{self._taken} of {self.size.height} rows were written")
+        try:
+            self._complete()
+            self._release()
+            if self._finish is not None:
+                self._finish(self._temporary)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._sealed = True
+
     def close(self) -> None:
         """Finish the file and give it its name; after `abort` or a second time, do nothing."""
         if self._done:
             return
-        if self._taken != self.size.height:
-            self.abort()
-            raise ValueError(f"{self._taken} of {self.size.height} rows were written")
         try:
+            self.seal()
             try:
-                self._complete()
-                self._release()
-                if self._finish is not None:
-                    self._finish(self._temporary)
                 atomic.settle(self._temporary, self.path, overwrite=self._overwrite)
             except OSError as error:
                 raise self._unwritable(error) from error
@@ -166,12 +178,7 @@ class RowWriter:
     def __enter__(self) -> RowWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         if kind is None:
             self.close()
         else:

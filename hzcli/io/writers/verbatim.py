@@ -73,10 +73,10 @@ class VerbatimWriter(TiffWriter):
         most = max(1, pixels // (at_once * cell.height * cell.width))
         for first in range(0, self._down, at_once):
             group = met[first : first + at_once]
-            for left, right in _runs(group.any(axis=0)):
+            for left, right in _runs(np.logical_or.reduce(group, axis=0)):
                 for start in range(left, right, most):
                     stop = min(start + most, right)
-                    for top, bottom in _runs(group[:, start:stop].any(axis=1)):
+                    for top, bottom in _runs(np.logical_or.reduce(group[:, start:stop], axis=1)):
                         yield Window(
                             (first + top) * cell.height,
                             min((first + bottom) * cell.height, size.height),

@@ -11,10 +11,10 @@ arXiv 2109.06671. The authors' code: github.com/bcmi/CDTNet-High-Resolution-Imag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from hzcli.models.cdtnet.as_published import PublishedCDTNet, PublishedConfig
 from hzcli.models.cdtnet.own import CDTNet, CDTNetConfig
+from hzcli.models.told import told
 
 __all__ = [
     "CDTNet",
@@ -43,10 +43,6 @@ def published(variant: str = "cdtnet") -> PublishedCDTNet:
 
 
 _FIRST = ".convs.block.0.block.0.weight"
-_CHOICES = {
-    "thumbnail_filter": ("area", "bilinear", "triangle"),
-    "pooling": ("whole", "area"),
-}
 
 
 def detect(shapes: Shapes) -> str | None:
@@ -102,7 +98,6 @@ def _published_from(shapes: Shapes, readings: Mapping[str, str]) -> PublishedCon
     up = "decoder.up_blocks.{}.attention.learning_block.0.block.0.weight"
     attended = [up.format(d) for d in range(len(levels) - 1) if up.format(d) in shapes]
     first = attended[0] if attended else ""
-    told = {name: readings[name] for name in PublishedConfig.READINGS if name in readings}
     return PublishedConfig(
         widths=tuple(shapes[level + _FIRST][0] for level in levels),
         norm_from=normed.index(True) if True in normed else len(levels),
@@ -112,20 +107,5 @@ def _published_from(shapes: Shapes, readings: Mapping[str, str]) -> PublishedCon
         lut_size=shapes["lut.LUT0.LUT"][-1],
         pooled=shapes["lut.classifier.conv.weight"][0],
         refine=shapes["refine.block.0.weight"][0],
-        **{name: _reading(name, text) for name, text in told.items()},
+        **told(PublishedConfig, readings),
     )
-
-
-def _reading(name: str, text: str) -> Any:
-    """A field of the configuration from its text in metadata."""
-    default = getattr(PublishedConfig, name)
-    if isinstance(default, bool):
-        choices: tuple[str, ...] = ("false", "true")
-        text = text.lower()
-    elif isinstance(default, int):
-        return int(text)
-    else:
-        choices = _CHOICES[name]
-    if text not in choices:
-        raise ValueError(f"{name} is {text!r}, expected {' or '.join(choices)}")
-    return text == "true" if isinstance(default, bool) else text

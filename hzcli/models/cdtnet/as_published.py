@@ -35,6 +35,7 @@ from hzcli.core.sampling import upsample
 from hzcli.core.transform import Reach, Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.models.cdtnet.mapping import ColourMapping, Pooling, look_up, on_nodes
+from hzcli.models.told import Filter
 from hzcli.nets.unet import Decoder, Encoder, blending_layer, convolve
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the U-Net's
@@ -66,7 +67,7 @@ class PublishedConfig:
     refine: int = 64
 
     thumbnail: int = 256
-    thumbnail_filter: str = "bilinear"
+    thumbnail_filter: Filter = "bilinear"
     refinement: bool = True
     pooling: Pooling = "whole"
     clamp: bool = False

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from hzcli.core.lut import Lut3D, identity_lut, lookup
 from hzcli.core.sampling import upsample
 from hzcli.core.transform import Reach, Thumbnail
 from hzcli.core.window import Window
+from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.tables import table_layer
 from hzcli.nets.views import look, multiple_of_32
@@ -84,7 +85,7 @@ class CDTNetConfig:
         Raises:
             KeyError: a tensor that tells a number is missing. ValueError: a reading is none.
         """
-        known: dict[str, Any] = {n: int(readings[n]) for n in cls.READINGS if n in readings}
+        known = told(cls, readings)
         known["refinement"] = "refine.to_rgb.weight" in shapes
         if known["refinement"]:
             known["width"] = shapes["decoder.deep.weight"][0]

@@ -5,7 +5,8 @@ ACM Multimedia 2023, arXiv 2211.08639. The authors' code: github.com/chenhaoxing
 dcabe92, MIT; these files are written from the paper and from measurements, not from that code.
 
   - dynamics.py: the paper's equations.
-  - as_published.py: the network with the authors' keys; native.py: on a picture of any size.
+  - as_published.py: the network with the authors' keys; native.py: on a picture of any
+    size; whole.py: the pass behind that, in rows.
   - own.py: our configuration of it, which starts at doing nothing.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from hzcli.models.hdnet.as_published import PublishedConfig, PublishedHDNet
 from hzcli.models.hdnet.native import Native
 from hzcli.models.hdnet.own import HDNet, HDNetConfig
+from hzcli.models.told import told
 
 __all__ = [
     "HDNet",
@@ -72,9 +74,7 @@ def config_from(shapes: Shapes, readings: Mapping[str, str]) -> HDNetConfig | Pu
     if any(key in shapes for key in OWN):
         return HDNetConfig.from_shapes(shapes, readings)
     width, inputs = shapes["model_layer0.weight"][:2]
-    known = {name: readings[name] for name in PublishedConfig.READINGS if name in readings}
-    numbers = {n: int(known.pop(n)) for n in ("neighbours", "thumbnail") if n in known}
-    return PublishedConfig(width=width, inputs=inputs, **numbers, **known)  # type: ignore[arg-type]
+    return PublishedConfig(width=width, inputs=inputs, **told(PublishedConfig, readings))
 
 
 def build(config: HDNetConfig | PublishedConfig) -> HDNet | PublishedHDNet:

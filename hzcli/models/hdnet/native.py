@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hzcli.core.transform import Reach, Source
 from hzcli.core.window import Size, Window
-from hzcli.nets.rain import WholePicture, not_filled
+from hzcli.models.hdnet.whole import WholePicture, not_filled
 
 if TYPE_CHECKING:
     from hzcli.models.hdnet.as_published import PublishedHDNet

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from hzcli.core.sampling import upsample
 from hzcli.core.transform import Reach, Thumbnail, Transform
 from hzcli.core.window import Window
 from hzcli.models.hdnet.dynamics import LocalDynamics, mask_aware
+from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.rain import Rain
 from hzcli.nets.tables import GAIN, POLYNOMIALS, start_at_identity, table_of
@@ -76,12 +77,11 @@ class HDNetConfig:
         Raises:
             KeyError: a tensor that tells a number is missing. ValueError: a reading is none.
         """
-        known: dict[str, Any] = {n: int(readings[n]) for n in cls.READINGS if n in readings}
         return cls(
             **CompactEncoder.sizes(shapes),
             lut=round((shapes["lut.weight"][0] / 3) ** (1 / 3)),
             widths=tuple(shapes[f"down.{n}.weight"][0] for n in range(3)),  # type: ignore[arg-type]
-            **known,
+            **told(cls, readings),
         )
 
 

@@ -165,7 +165,10 @@ class PublishedHINet(nn.Module):
             *encoded.cells,
             appearance=encoded.appearance,
             mlps=(parts[0].mlp, parts[1].mlp, parts[2].mlp, decoder.appearance_mlps.mlp),
-            basics=tuple(tuple(p.basic_params) for p in (*parts, decoder.appearance_mlps)),
+            basics=tuple(
+                tuple(p.get_submodule("basic_params").parameters())
+                for p in (*parts, decoder.appearance_mlps)
+            ),
             waves=sines.weight,
             phases=sines.bias,
             table=table.view(BASE, BASE, -1),

@@ -38,6 +38,7 @@ from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.local_mlp import LocalMlp
 from hzcli.nets.modulated import Modulated, normal
 from hzcli.nets.tables import GAIN, POLYNOMIALS, table_of
+from hzcli.nets.views import look
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class HINetConfig:
     def from_dict(cls, stored: dict[str, Any]) -> HINetConfig:
         """The configuration behind stored JSON; fields it lacks keep their defaults."""
         known = {f.name for f in fields(cls)}
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
+        }
         return cls(**{k: v for k, v in given.items() if k in known})
 
     @classmethod
@@ -243,18 +246,9 @@ class HINet(nn.Module):
         return transform, lut
 
     def _look(self, thumb: Thumbnail) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Maps of the thumbnail, and the code, averaged over the views."""
-        maps, code = self.encoder(thumb.rgb, thumb.mask)
-        if self.training or not self.config.views:
-            return maps, code
-        b, edge = len(code), thumb.rgb.shape[-1]
-        codes = [code, self.encoder(thumb.rgb.flip(3), thumb.mask.flip(3))[1]]
-        for n in range(1, self.config.views):
-            size = (max(32, edge - 32 * n),) * 2
-            rgb, mask = (F.interpolate(t, size, mode="area") for t in (thumb.rgb, thumb.mask))
-            both = self.encoder(torch.cat([rgb, rgb.flip(3)]), torch.cat([mask, mask.flip(3)]))[1]
-            codes += [both[:b], both[b:]]
-        return maps, torch.stack(codes).mean(0)
+        """Maps of the thumbnail, and the code, averaged over views."""
+        views = 0 if self.training else self.config.views
+        return look(self.encoder, thumb.rgb, thumb.mask, views)
 
     def _content(self, level: int, map_: Tensor, code: Tensor) -> Tensor:
         """A level's parameters (B, P, gh, gw), as offsets from the start."""
