@@ -7,6 +7,7 @@ import io
 import imagecodecs
 import numpy as np
 import pytest
+from made_exr import exr
 from PIL import Image
 from reading import check_damaged, read_alpha, read_whole, refused_when_cut
 from ruled_heif import box, turned, with_properties
@@ -62,24 +63,6 @@ def _jxl(codes, bits=None):
     return bytes(imagecodecs.jpegxl_encode(codes, lossless=True, bitspersample=bits))
 
 
-def _exr(path, pixels, names, kind="float", tile=0, **attributes):
-    oiio = pytest.importorskip("OpenImageIO")
-    spec = oiio.ImageSpec(pixels.shape[1], pixels.shape[0], pixels.shape[2], kind)
-    spec.channelnames = names
-    spec.tile_width = spec.tile_height = tile
-    for name, value in attributes.items():
-        if name in ("x", "y", "full_x", "full_y", "full_width", "full_height"):
-            setattr(spec, name, value)
-        else:
-            spec.attribute(name, *value)
-    named = path.with_suffix(".exr")  # by which OpenImageIO chooses its writer
-    file = oiio.ImageOutput.create(str(named))
-    assert file.open(str(named), spec), file.geterror()
-    assert file.write_image(pixels), file.geterror()
-    file.close()
-    named.replace(path)
-
-
 def _save(path, kind):
     if kind == "heic":
         path.write_bytes(_heic(_codes(8, 3), 8))
@@ -91,7 +74,7 @@ def _save(path, kind):
         path.write_bytes(_jxl(rough(HEIGHT, WIDTH, 3, np.uint16)))
     else:
         pixels = (rough(HEIGHT, WIDTH, 3, np.uint16) / 30000).astype(np.float32)
-        _exr(path, pixels, ("R", "G", "B"), tile=16 if kind == "exr tiles" else 0)
+        exr(path, pixels, ("R", "G", "B"), tile=16 if kind == "exr tiles" else 0)
 
 
 KINDS = ["heic", "avif", "jxl", "jxl boxes", "exr", "exr tiles"]
@@ -269,63 +252,6 @@ def test_the_profile_of_a_jpeg_xl_is_that_of_its_pixels(tmp_path):
         assert reader.meta.icc == icc
         assert reader.meta.colour is None
     assert np.array_equal(read_whole(path), pixels)
-
-
-@pytest.mark.parametrize("tile", [0, 16])
-@pytest.mark.parametrize("kind", ["half", "float"])
-@pytest.mark.parametrize("names", [("R", "G", "B"), ("Y",), ("R", "G", "B", "A"), ("Y", "A")])
-def test_every_value_of_openexr_survives(tmp_path, names, kind, tile):
-    """Above 1 and below 0 too; alpha is divided out of the colours."""
-    path = tmp_path / "a.exr"
-    dtype = np.float16 if kind == "half" else np.float32
-    pixels = (rough(HEIGHT, WIDTH, len(names), np.uint16) / 20000 - 0.5).astype(dtype)
-    expected = pixels.astype(np.float32)
-    if names[-1] == "A":
-        alpha = np.round(np.abs(expected[..., -1:])) / 4
-        expected[..., -1:] = alpha
-        pixels = np.concatenate([expected[..., :-1] * alpha, alpha], 2).astype(dtype)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            back = pixels[..., :-1].astype(np.float32) / alpha
-        expected[..., :-1] = np.where(alpha > 0, back, pixels[..., :-1])
-    _exr(path, pixels.astype(np.float32), names, kind, tile)
-
-    header, read = peek(path), read_whole(path)
-
-    assert (header.depth, header.format, read.dtype) == (32, "exr", np.float32)
-    assert header.channels == {1: "grey", 3: "rgb", 4: "rgba", 2: "greya"}[len(names)]
-    colours = expected[..., :3] if len(names) > 2 else expected[..., :1]
-    assert np.allclose(read, colours, rtol=1e-6, atol=0)
-    assert read.max() > 1 and read.min() < 0
-    if names[-1] == "A":
-        assert np.array_equal(read_alpha(path), expected[..., -1])
-        assert any("associated" in note for note in header.notes)
-    with open_picture(path) as reader:
-        assert reader.meta.colour == "linear"
-
-
-@pytest.mark.parametrize("tile", [0, 16])
-def test_the_display_window_is_the_picture(tmp_path, tile):
-    """The data window overlaps it from the upper left; the rest is black."""
-    path = tmp_path / "a.exr"
-    pixels = rough(HEIGHT, WIDTH, 3, np.uint16).astype(np.float32)
-    places = {"x": -5, "y": 10, "full_x": 0, "full_y": 0, "full_width": 80, "full_height": 50}
-    _exr(path, pixels, ("R", "G", "B"), tile=tile, **places)
-    expected = np.zeros((50, 80, 3), np.float32)
-    expected[10:50, :65] = pixels[:40, 5:]
-
-    assert np.array_equal(read_whole(path), expected)
-    assert any("display window" in note for note in peek(path).notes)
-
-
-def test_channels_in_layers_and_none_at_all(tmp_path):
-    path = tmp_path / "a.exr"
-    pixels = rough(HEIGHT, WIDTH, 4, np.uint16).astype(np.float32)
-    _exr(path, pixels, ("Z", "beauty.R", "beauty.G", "beauty.B"))
-    assert np.array_equal(read_whole(path), pixels[..., 1:])
-    assert any("'beauty'" in note for note in peek(path).notes)
-    _exr(path, pixels, ("Z", "N.X", "N.Y2", "N.Z"))
-    with pytest.raises(PictureError, match="has the channels"):
-        peek(path)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a b \u00fc \u65e5.tif", "n" * 200, "none"])

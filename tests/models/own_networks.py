@@ -41,3 +41,21 @@ def change(model: Any, image: Tensor, mask: Tensor, thumb: Thumbnail) -> float:
         transforms = model.predict(thumb), model.predict_lut(thumb)
         results = [one.apply(image, mask, Window.whole(WHOLE)) for one in transforms]
     return max((result - image).abs().max().item() for result in results)
+
+
+def check_a_tint_is_undone(model: Any, rate: float, steps: int) -> None:
+    """A few steps of training take a good part of the same tint off eight pictures."""
+    size, losses = Size(32, 32), []
+    truth = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(6)) * 0.6
+    mask = torch.zeros(8, 1, 32, 32)
+    mask[..., 8:24, 4:28] = 1
+    image = truth + mask * torch.tensor([0.2, 0.0, -0.1]).view(1, 3, 1, 1)
+    optimizer = torch.optim.Adam(model.train().parameters(), rate)
+    for _ in range(steps):
+        result = model.predict(Thumbnail(image, mask, size)).apply(image, mask, Window.whole(size))
+        loss = ((result - truth).square() * mask).sum() / mask.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -32,7 +33,7 @@ class Writer(Protocol):
     def abort(self) -> None: ...
 
 
-class RowWriter:
+class RowWriter(ABC):
     """Rows of a picture into a file, top to bottom; the file appears when all are there.
 
     Use as a context manager: leaving it well finishes the file, leaving it by an exception
@@ -184,15 +185,15 @@ class RowWriter:
         else:
             self.abort()
 
+    @abstractmethod
     def _take(self, rows: np.ndarray, alpha: np.ndarray | None) -> None:
         """Consume rows that were checked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _complete(self) -> None:
         """Make the temporary file complete, and close it."""
-        raise NotImplementedError
 
-    def _release(self) -> None:
+    def _release(self) -> None:  # noqa: B027 (some hold nothing)
         """Let go of threads, files and memory; may be called more than once."""
 
     def _unwritable(self, error: OSError) -> PictureError:
