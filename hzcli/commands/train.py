@@ -35,7 +35,8 @@ def train(
     seed: int = 0,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Result:
-    """Train until the recipe's steps are done or the time is up, and export the weights.
+    """Train until the recipe's steps are done or the time is up, and export the weights that
+    validated best.
 
     Args:
         recipe: a name in `hzcli.train.recipes.RECIPES`.
@@ -84,8 +85,9 @@ def train(
         seed=seed, on_event=tell,
     )  # fmt: skip
     weights = export(folder)
-    last = done["history"][-1] if done["history"] else {}
-    summary = {"step": done["step"], "steps": plan.steps, "weights": str(weights), **last}
+    judged = next((row for row in reversed(done["history"]) if row["step"] == done["best"]), {})
+    summary = {**judged, "step": done["step"], "steps": plan.steps, "weights": str(weights)}
+    summary["best_step"] = done["best"]
     return Result(
         "train", output=folder, files=(weights, weights.with_suffix(".json")), summary=summary
     )

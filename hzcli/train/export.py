@@ -93,6 +93,9 @@ def _stored(value: torch.Tensor) -> torch.Tensor:
 def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
     """Write a run's averaged weights as fp16 safetensors, with a card beside them.
 
+    Of the averages that were validated the best one is taken: a short run on few photographs
+    may well end worse than it was.
+
     Args:
         run: the run's folder.
         id: name of the weights; default the recipe's.
@@ -105,10 +108,12 @@ def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
     recipe = Recipe.from_dict(state["recipe"])
     name = id or recipe.name
     model = build(recipe)
-    model.load_state_dict(state["ema"])
+    best = state.get("best")
+    model.load_state_dict(best["ema"] if best else state["ema"])
     path = (to or run) / f"{name}.safetensors"
     save_weights(model, path, id=name)
-    last = state["history"][-1] if state["history"] else {}
+    step = best["step"] if best else state["step"]
+    judged = next((row for row in reversed(state["history"]) if row["step"] == step), {})
     card = {
         "id": name,
         "model": recipe.model,
@@ -123,11 +128,11 @@ def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
         "recipe": recipe.name,
         "config": asdict(model.config),
         "readings": models.readings_of(model.config),
-        "steps": state["step"],
+        "steps": step,
         "minutes": round(state["seconds"] / 60, 1),
         "hardware": state.get("device", ""),
         "traits": traits_of(model.eval()),
-        "figures": {"val_thumbnail": {k: round(v, 4) for k, v in last.items()}},
+        "figures": {"val_thumbnail": {k: round(v, 4) for k, v in judged.items()}},
         "created": time.strftime("%Y-%m-%d"),
     }
     write_text(path.with_suffix(".json"), json.dumps(card, indent=2) + "\n")

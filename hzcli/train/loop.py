@@ -125,8 +125,9 @@ def train(
     A resumed run keeps the recipe and the seed it began with. `init` is a state dict to start
     from, this model's or another's with the same encoder. With `fit` the recipe's whole schedule
     takes place within `minutes`: what it says of steps happens at the same share of the time, and
-    a resumed run goes on with what is left of it. If the process is killed, at most
-    `save_seconds` of work are lost.
+    a resumed run goes on with what is left of it. Beside where the run stands, the checkpoint
+    keeps the averaged weights that validated best: those are exported. If the process is killed,
+    at most `save_seconds` of work are lost.
 
     Raises:
         UsageError: `output` holds a run already and `resume` is false, or the reverse.
@@ -152,6 +153,7 @@ def train(
     optimizer = optimizer_of(recipe, model)
     adversary = Adversary(recipe.adversary, device) if recipe.adversary else None
     step, spent, history = 0, 0.0, []
+    best: dict[str, Any] | None = None
     if state is not None:
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
@@ -159,6 +161,7 @@ def train(
         if adversary:
             adversary.load_state_dict(state["adversary"])
         step, spent, history = state["step"], state["seconds"], state["history"]
+        best = state.get("best")
     budget = 60 * minutes if fit and minutes is not None else None
     if state is not None:
         budget = state.get("budget")
@@ -187,6 +190,7 @@ def train(
             "seconds": seconds(), "history": history,
             "recipe": recipe.as_dict(), "data": mixture.sources, "device": str(device),
             "adversary": adversary.state_dict() if adversary else None, "budget": budget,
+            "best": best,
         })  # fmt: skip
         with beside(output / "history.csv") as part, part.open("w", newline="") as f:
             columns = dict.fromkeys(name for row in history for name in row) or ["step"]
@@ -227,7 +231,7 @@ def train(
     saved = since
 
     def judge_now() -> None:
-        nonlocal running, waiting, counted, since, saved
+        nonlocal running, waiting, counted, since, saved, best
         elapsed = time.monotonic() - since
         figures = validate(ema, batches, edge)
         row = {"step": step, "minutes": round(seconds() / 60, 2), **figures}
@@ -237,6 +241,8 @@ def train(
                 "waiting": waiting / elapsed,
             }  # fmt: skip
         history.append(row)
+        if best is None or row["ratio"] <= best["ratio"]:
+            best = {"step": step, "ratio": row["ratio"], "ema": copy.deepcopy(ema.state_dict())}
         on_event({"event": "validated", **row})
         checkpoint()
         running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
@@ -300,4 +306,7 @@ def train(
         batches_ahead.close()
         signal.signal(signal.SIGTERM, previous)
         checkpoint()
-    return {"step": step, "history": history, "checkpoint": str(place)}
+    return {
+        "step": step, "history": history, "checkpoint": str(place),
+        "best": best["step"] if best else step,
+    }  # fmt: skip

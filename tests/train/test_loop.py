@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import signal
 from dataclasses import replace
@@ -206,6 +207,23 @@ def test_a_run_starts_from_given_weights(pack: Path, tmp_path: Path):
     assert row["step"] == 0
     assert 0 < row["ratio"] < 10
     assert "loss" not in row
+
+
+def test_the_best_average_is_what_a_run_gives(pack: Path, tmp_path: Path):
+    """A rate that ruins what was given: the run goes on, its weights are those given."""
+    torch.manual_seed(5)
+    state = HINet(SMALL).state_dict()
+    recipe = replace(_recipe(4), rate=3.0, warmup=0, clip=0.0)
+    done = loop.train(recipe, [pack], tmp_path, init=state, validate_every=2)
+    ratios = {row["step"]: row["ratio"] for row in done["history"]}
+    assert list(ratios) == [0, 2, 4]
+    assert ratios[4] > ratios[0], "the rate was to do harm"
+    given = models.load(export(tmp_path, id="own")).state_dict()
+    assert done["best"] == 0
+    for name, value in state.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(given[name], value, rtol=1e-3, atol=1e-4)
+    assert json.loads((tmp_path / "own.json").read_text())["steps"] == done["best"]
 
 
 def test_the_curve_is_a_picture_of_the_history(tmp_path: Path):
