@@ -107,6 +107,7 @@ def run(
     device: o.Device = "auto",
     memory: o.Memory = None,
     jobs: o.Jobs = None,
+    shard: o.Shard = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     json: o.Json = False,
@@ -115,6 +116,7 @@ def run(
         from hzcli.commands.run import run as verb
         from hzcli.engine.batch import Settings
         from hzcli.engine.pairing import PairingRules
+        from hzcli.engine.shard import parse
 
         rules = PairingRules(
             mask_suffix=mask_suffix,
@@ -150,6 +152,7 @@ def run(
             overwrite=overwrite,
             report=report,
             jobs=jobs,
+            shard=parse(shard),
             traces=verbose,
             files=files,
         )

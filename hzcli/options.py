@@ -12,13 +12,11 @@ model     -m/--model --weights --background --mode --strength                 ru
           --protocol                                                          run, eval
           NAME, FILE  --as --variant                                          models
 machine   --device                                                            run, train
-          --memory -j/--jobs                                                  run
+          --memory -j/--jobs --shard                                          run
 screen    -q/--quiet -v/--verbose --json                                      all
-training  RECIPE --data --resume --init --minutes --steps --fit --freeze      train
-          --seed                                                              train, synth
-synthesis --split --count --shards                                            synth
 
-Options about masks, colours and files are in file_options.py.
+Options about masks, colours and files are in file_options.py, those of train and synth in
+train_options.py.
 looks: export-lut, apply-lut, curves and mix, as far as it concerns them; what they alone have is
 in look_options.py.
 """
@@ -209,6 +207,15 @@ Jobs = Annotated[
         help="Pictures worked on at once; else by cores and memory.",
     ),
 ]
+Shard = Annotated[
+    str | None,
+    _option(
+        MACHINE,
+        "--shard",
+        metavar="K/N",
+        help="Only the K-th of N equal shares of the pictures: one for each of N machines.",
+    ),
+]
 
 Quiet = Annotated[bool, _option(SCREEN, "-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[
@@ -282,43 +289,6 @@ Variant = Annotated[
 ImportOverwrite = Annotated[
     bool, typer.Option("-f", "--overwrite", help="Replace weights of that name.")
 ]
-
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe.")]
-Data = Annotated[
-    list[Path],
-    typer.Option("--data", metavar="PATH", help="Training pictures; may be given again."),
-]
-TrainOutput = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where weights go.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last run ended.")]
-Init = Annotated[
-    str | None,
-    typer.Option("--init", metavar="NAME|FILE", help="Weights to start from."),
-]
-Minutes = Annotated[
-    float | None, typer.Option("--minutes", min=0, help="Stop after so many minutes.")
-]
-Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Length of the whole schedule.")]
-Fit = Annotated[bool, typer.Option("--fit", help="Take the whole schedule within those minutes.")]
-Freeze = Annotated[
-    list[str] | None,
-    typer.Option("--freeze", metavar="PART", help="Leave this part as it is; may be repeated."),
-]
-Pack = Annotated[
-    Path, typer.Option("--data", metavar="DIR", help="A photo pack: tar shards and index.csv.")
-]
-SynthOutput = Annotated[
-    Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder for the composites.")
-]
-Split = Annotated[str, typer.Option("--split", help="Which photographs: train, val or all.")]
-Count = Annotated[
-    int | None, typer.Option("--count", min=1, help="So many, spread over the split.")
-]
-Shards = Annotated[
-    str, typer.Option("--shards", metavar="GLOB", help="Tar files that the pixels come from.")
-]
-Seed = Annotated[int, typer.Option("--seed", help="Number that all chance is drawn from.")]
 
 
 def protocols(chosen: list[Protocol] | None) -> tuple[str, ...]:

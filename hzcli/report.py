@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any, Protocol
 
 from hzcli.io.atomic import write_text
 
-JSON_NAME, CSV_NAME = "report.json", "report.csv"
 VERSION = 1
 STATUSES = ("done", "ready", "kept", "failed")
 
@@ -231,16 +231,51 @@ def _average(items: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     return out
 
 
+def names(tag: str | None = None) -> tuple[str, str]:
+    """What a run's two files are called: `report.json` and `.csv`, and of a share of a batch
+    `report-2of5.json` and `.csv`, for shares meet in one folder."""
+    end = "" if tag is None else f"-{tag}"
+    return f"report{end}.json", f"report{end}.csv"
+
+
 def previous(folder: Path) -> dict[str, dict[str, Any]]:
-    """The results that an earlier run reported in `folder`, by their path inside it."""
+    """The results that earlier runs reported in `folder`, by their path inside it.
+
+    Of all reports of runs and of their shares; where two tell of one result, the newer counts.
+    Each has beside what was reported of it the "settings" of the run, and when it was "reported",
+    in ns as `os.stat` has it.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("report*.json"), key=_age):
+        if re.fullmatch(r"report(-[0-9]+of[0-9]+)?\.json", path.name):
+            found |= _results(path)
+    return found
+
+
+def _age(path: Path) -> tuple[int, str]:
     try:
-        raw = json.loads((folder / JSON_NAME).read_text(encoding="utf-8"))
+        return path.stat().st_mtime_ns, path.name
+    except OSError:  # gone meanwhile
+        return 0, path.name
+
+
+def _results(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        when = path.stat().st_mtime_ns
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        beside = {"settings": raw.get("settings"), "reported": when}
         return {
-            Path(row["output"]).relative_to(raw["output"]).as_posix(): row
+            Path(row["output"]).relative_to(raw["output"]).as_posix(): row | beside
             for row in raw["pictures"]
             if row["output"] is not None
         }
-    except (OSError, ValueError, KeyError, TypeError):  # no report, or somebody else's
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # no report, or somebody else's
         return {}
 
 
@@ -250,7 +285,7 @@ def write(
     *,
     rows: Sequence[Row] | None = None,
     key: str = "pictures",
-    names: tuple[str, str] = (JSON_NAME, CSV_NAME),
+    names: tuple[str, str] = ("report.json", "report.csv"),
 ) -> list[Path]:
     """Write `report.json` and `report.csv` (one row a picture), each beside and renamed.
 

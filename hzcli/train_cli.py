@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from hzcli import options as o
+from hzcli import train_options as t
 from hzcli import ui
 
 
@@ -21,17 +22,17 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: o.Recipe,
-    data: o.Data,
-    output: o.TrainOutput = None,
-    resume: o.Resume = False,
-    init: o.Init = None,
-    minutes: o.Minutes = None,
-    steps: o.Steps = None,
-    fit: o.Fit = False,
-    freeze: o.Freeze = None,
+    recipe: t.Recipe,
+    data: t.Data,
+    output: t.TrainOutput = None,
+    resume: t.Resume = False,
+    init: t.Init = None,
+    minutes: t.Minutes = None,
+    steps: t.Steps = None,
+    fit: t.Fit = False,
+    freeze: t.Freeze = None,
     device: o.Device = "auto",
-    seed: o.Seed = 0,
+    seed: t.Seed = 0,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     json: o.Json = False,
@@ -59,12 +60,12 @@ def train(
 
 
 def synth(
-    data: o.Pack,
-    output: o.SynthOutput,
-    split: o.Split = "val",
-    count: o.Count = None,
-    shards: o.Shards = "photos-[0-9]*.tar",
-    seed: o.Seed = 0,
+    data: t.Pack,
+    output: t.SynthOutput,
+    split: t.Split = "val",
+    count: t.Count = None,
+    shards: t.Shards = "photos-[0-9]*.tar",
+    seed: t.Seed = 0,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     json: o.Json = False,

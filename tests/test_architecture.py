@@ -42,6 +42,7 @@ ROWS = (
         "eval_tables",
         "info_tables",
         "file_options",
+        "train_options",
     ),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}

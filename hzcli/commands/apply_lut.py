@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hzcli import __version__
 from hzcli.engine import pairing
-from hzcli.engine.batch import failed, kept
 from hzcli.engine.delivery import HELD_BYTES, FileSettings, opened
+from hzcli.engine.fates import failed, kept
 from hzcli.engine.looks.hosts import SPACES
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules

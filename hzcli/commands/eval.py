@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hzcli import __version__, report
 from hzcli.engine import pairing
-from hzcli.engine.batch import failed
 from hzcli.engine.delivery import check_size, opened
+from hzcli.engine.fates import failed
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import COMPOSITES, Job, PairingRules
 from hzcli.engine.walk import Listing

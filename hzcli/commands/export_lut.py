@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hzcli import __version__
 from hzcli.engine import pairing
-from hzcli.engine.batch import failed
 from hzcli.engine.delivery import FileSettings, opened
+from hzcli.engine.fates import failed
 from hzcli.engine.looks.hosts import CURVE
 from hzcli.engine.looks.look_plan import STDOUT, LookSettings, single, targets_of
 from hzcli.engine.outcome import Outcome

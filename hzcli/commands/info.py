@@ -15,7 +15,8 @@ from hzcli import catalog
 from hzcli.core.window import bands
 from hzcli.engine import naming, pairing
 from hzcli.engine import plan as planning
-from hzcli.engine.batch import OnEvent, failed
+from hzcli.engine.batch import OnEvent
+from hzcli.engine.fates import failed
 from hzcli.engine.pairing import Job, PairingRules
 from hzcli.engine.walk import is_picture, passed_over
 from hzcli.errors import HzError, MaskError, ModelError
@@ -115,8 +116,8 @@ def info(
         mode=asked.mode,
         size=_size,
     )
-    if said := passed_over(inputs, (asked.folder, rules.mask_dir)):
-        on_event(Event("warning", text=said))
+    for text in passed_over(inputs, (asked.folder, rules.mask_dir)):
+        on_event(Event("warning", text=text))
     rows = []
     on_event(Event("begin", count=len(jobs)))
     for job in jobs:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hzcli import __version__, auto, catalog, report
-from hzcli.engine import naming, pairing
-from hzcli.engine.batch import OnEvent, Settings, check, failed, kept, run_batch
+from hzcli.engine import earlier, naming, pairing
+from hzcli.engine.batch import OnEvent, Settings, run_batch
+from hzcli.engine.fates import check, failed, kept
 from hzcli.engine.naming import Template
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job, PairingRules
@@ -71,7 +72,8 @@ def run(
     Args:
         inputs: files and folders.
         rules: where masks and ground truths are.
-        settings: how to harmonise. `device` is a name as the user gives it.
+        settings: how to harmonise. `device` is a name as the user gives it. With a `shard` only
+            that share is done; names are given, and checked, as for the whole batch.
         models: ids of installed weights ("all" for every one, "auto" for the one that suits
             `purpose`, see `hzcli.auto`), or files of weights. Several write into a folder each,
             named for them, and are compared. None with `settings.curves`, which take their place.
@@ -94,16 +96,28 @@ def run(
     if settings.background is not None and not settings.background.is_file():
         raise UsageError(f"--background {settings.background} is not a file", "Check its spelling.")
     paired = pairing.find(inputs, replace(rules, output=settings.output), named=False)
-    if said := passed_over(inputs, (settings.output, rules.mask_dir, rules.truth_dir)):
-        on_event(Event("warning", text=said))
+    notices = passed_over(inputs, (settings.output, rules.mask_dir, rules.truth_dir))
+    for text in notices:
+        on_event(Event("warning", text=text))
     places = [_into(settings, each) if several else settings for each in named] or [settings]
     work = [
         (place, _called(paired, template, place, each))
         for place, each in zip(places, named or [settings.curves or ""], strict=True)
     ]
+    if (shard := settings.shard) is not None:
+        mine = shard.places(paired)
+        work = [(place, [jobs[at] for at in mine]) for place, jobs in work]
+        on_event(Event("info", text=f"share {shard}: {len(mine)} of {len(paired)} pictures"))
     if dry_run:
-        fates = (_fate(job, place) for place, jobs in work for job in jobs)
-        return Result(command="run", outcomes=tuple(fates))
+        fates: list[Fate] = []
+        for at, (place, jobs) in enumerate(work):
+            foretold, more = _foretold(jobs, place, named[at] if named else None)
+            fates += foretold
+            notices += more
+            for text in more:
+                on_event(Event("warning", text=text))
+        told = {"shard": None if shard is None else str(shard), "warnings": notices}
+        return Result(command="run", outcomes=tuple(fates), summary=told)
 
     from hzcli.engine import device
 
@@ -111,9 +125,9 @@ def run(
     on_event(Event("info" if settings.device == "auto" else "note", text=f"device: {note}"))
     work = [(replace(place, device=taken), jobs) for place, jobs in work]
     if several:
-        return _compare(work, named, settings, on_event)
+        return _compare(work, named, settings, on_event, notices)
     place, jobs = work[0]
-    return run_batch(jobs, edited or _loaded(named[0], place), place, on_event)
+    return run_batch(jobs, edited or _loaded(named[0], place), place, on_event, notices)
 
 
 def _chosen(
@@ -199,12 +213,14 @@ def _compare(
     named: Sequence[str | Path],
     settings: Settings,
     on_event: OnEvent,
+    notices: Sequence[str],
 ) -> Result:
     """Every model into its own folder, and one report about them all above."""
     start = time.perf_counter()
     rows: list[Compared] = []
     outcomes: list[Any] = []
     codes: list[int] = []
+    warnings = list(notices)
     interrupted = False
     for name, (place, jobs) in zip(named, work, strict=True):
         on_event(Event("info", text=f"model {len(rows) + 1} of {len(named)}: {_id(name)}"))
@@ -221,6 +237,7 @@ def _compare(
             break
         rows.append(_compared(_id(name), result))
         outcomes += result.outcomes
+        warnings += result.summary["warnings"]
         codes.append(result.exit_code)
         if result.interrupted:
             interrupted = True
@@ -235,17 +252,19 @@ def _compare(
         summary={
             "version": __version__,
             "pictures_found": len(work[0][1]),
+            "shard": None if settings.shard is None else str(settings.shard),
             "seconds": round(time.perf_counter() - start, 3),
             "models": [row.as_dict() for row in rows],
+            "warnings": warnings,
         },
         exit=told,
     )
     if not settings.report or not outcomes:
         return result
+    names = settings.report_names
     try:
-        return replace(
-            result, files=tuple(report.write(settings.output, result, rows=rows, key="models"))
-        )
+        files = report.write(settings.output, result, rows=rows, key="models", names=names)
+        return replace(result, files=tuple(files))
     except OSError as error:
         on_event(Event("warning", text=f"the report could not be written: {error}"))
         return result
@@ -271,11 +290,25 @@ def _compared(name: str, result: Result) -> Compared:
     )
 
 
-def _fate(job: Job, settings: Settings) -> Fate:
+def _foretold(
+    jobs: Sequence[Job], settings: Settings, model: str | Path | None
+) -> tuple[list[Fate], list[str]]:
+    """Every picture's fate with one model, and what is to be said of them all."""
+    asked = settings.as_dict()
+    if model in [card.id for card in catalog.installed()]:
+        asked["model"] = model  # else only a file would tell what it is called
+    known = report.previous(settings.output)
+    fates = [_fate(job, settings, known, asked) for job in jobs]
+    return fates, earlier.notices(fates, asked)
+
+
+def _fate(
+    job: Job, settings: Settings, known: dict[str, dict[str, Any]], asked: dict[str, Any]
+) -> Fate:
     target = settings.output / job.output
     try:
         if job.error is None and target.exists() and not settings.overwrite:
-            outcome = kept(job, target, also=settings.files.also)
+            outcome = kept(job, target, known, settings.files.also, asked)
         else:
             outcome = replace(check(job, settings.files), output=str(target))
     except (HzError, OSError) as error:

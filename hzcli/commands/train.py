@@ -85,9 +85,14 @@ def train(
         seed=seed, on_event=tell,
     )  # fmt: skip
     weights = export(folder)
-    judged = next((row for row in reversed(done["history"]) if row["step"] == done["best"]), {})
-    summary = {**judged, "step": done["step"], "steps": plan.steps, "weights": str(weights)}
-    summary["best_step"] = done["best"]
+    rows = {row["step"]: row for row in done["history"]}
+    summary = {
+        **rows.get(done["best"], {}),
+        "step": done["step"],
+        "steps": plan.steps,
+        "best_step": done["best"],
+        "weights": str(weights),
+    }
     return Result(
         "train", output=folder, files=(weights, weights.with_suffix(".json")), summary=summary
     )

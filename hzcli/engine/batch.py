@@ -1,29 +1,29 @@
 """Many pictures, some at once: a failure is recorded and the rest goes on.
 
-torch is imported when the first picture is opened, so that a dry run shares the checks below
-without it.
+torch is imported when the first picture is opened.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hzcli import __version__, report
-from hzcli.engine.delivery import FileSettings, deliver, opened
-from hzcli.engine.naming import beside
+from hzcli.engine import earlier
+from hzcli.engine.delivery import FileSettings, deliver
+from hzcli.engine.fates import failed, kept
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import Job
 from hzcli.engine.pipeline import Pipeline
 from hzcli.engine.plan import at_once, shared
+from hzcli.engine.shard import Shard
 from hzcli.engine.shared_network import Shared, Threads
 from hzcli.errors import HzError
+from hzcli.io.hushed import gathered
 from hzcli.report import Event, Result
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Settings:
     background: a picture to harmonise towards, instead of each picture's own background.
     curves: a file of tone curves that all pictures get, instead of a model's answer.
     jobs: how many pictures are worked on at once; None chooses by cores and memory.
+    shard: the jobs are this share of a batch whose others are done elsewhere, perhaps now, perhaps
+        into the same folder: the report is called for the share.
     traces: whether an unexpected error is shown with its traceback.
     files: what is read and written, and how.
     """
@@ -56,67 +58,45 @@ class Settings:
     overwrite: bool = False
     report: bool = True
     jobs: int | None = 1
+    shard: Shard | None = None
     traces: bool = False
     files: FileSettings = field(default_factory=FileSettings)
 
+    @property
+    def report_names(self) -> tuple[str, str]:
+        """What the reports are called: `report.json`, or of a share `report-2of5.json`."""
+        return report.names(None if self.shard is None else self.shard.tag)
 
-def check(job: Job, files: FileSettings | None = None) -> Outcome:
-    """What the headers of a job's files say: an outcome with the picture's size and depth.
-
-    Raises:
-        HzError: the job cannot be done.
-    """
-    with opened(job, files) as found:
-        size, depth = found.reader.size, found.reader.depth
-        notes = (*job.warnings, *found.warnings)
-    return replace(
-        _blank(job), width=size.width, height=size.height, depth_in=depth, warnings=notes
-    )
-
-
-def _blank(job: Job) -> Outcome:
-    return Outcome(
-        input=str(job.composite),
-        mask=None if job.mask is None else str(job.mask),
-        status="ready",
-        warnings=job.warnings,
-    )
-
-
-def failed(job: Job, error: BaseException) -> Outcome:
-    """The outcome of a job that `error` ended."""
-    if isinstance(error, HzError):
-        said = {"code": type(error).__name__, "message": error.message, "hint": error.hint}
-    elif isinstance(error, OSError):
-        place = f" ({error.filename})" if error.filename else ""
-        said = {
-            "code": "OSError",
-            "message": f"{error.strerror or error}{place}",
-            "hint": "Check free space and permissions.",
+    def as_dict(self) -> dict[str, Any]:
+        """What a report says of them, beside the model."""
+        return {
+            "mode": self.mode,
+            "strength": self.strength,
+            "device": str(self.device),
+            "memory": self.budget_bytes,
+            "background": None if self.background is None else str(self.background),
+            "curves": None if self.curves is None else str(self.curves),
+            "protocols": list(self.protocols),
+            **self.files.as_dict(),
         }
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        said = {
-            "code": "MemoryError",
-            "message": "the memory did not suffice",
-            "hint": "Allow less with --memory, or use --device cpu.",
-        }
-    else:
-        said = {
-            "code": type(error).__name__,
-            "message": f"unexpected error: {error}" if str(error) else "unexpected error",
-            "hint": "This is a fault of hz: -v shows where it arose.",
-        }
-    return replace(_blank(job), status="failed", error=said)
 
 
-def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event: OnEvent) -> Result:
-    """Harmonise every job; write `report.json` and `report.csv` beside the results.
+def run_batch(
+    jobs: Sequence[Job],
+    predictor: Any,
+    settings: Settings,
+    on_event: OnEvent,
+    notices: Sequence[str] = (),
+) -> Result:
+    """Harmonise every job; write `report.json` and `report.csv` beside the results (of a share
+    `report-2of5.json`, ...).
 
     Args:
         jobs: from `pairing.find`.
         predictor: from `models.load`.
         settings: the same for all pictures.
-        on_event: told of every picture as it starts and ends.
+        on_event: told of every picture as it starts and ends, and of warnings about them all.
+        notices: such warnings as were said before, for the report.
 
     Returns:
         One outcome a picture that was reached: "done", "kept" (its result was there already and
@@ -124,26 +104,33 @@ def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event:
         the pictures finished until then.
     """
     start = time.perf_counter()
-    earlier = report.previous(settings.output)
     lanes = _lanes(jobs, settings)
-    asked = _settings_as_dict(settings, predictor) | {"jobs": lanes}
+    asked = {"model": _model_id(predictor), **settings.as_dict(), "jobs": lanes}
+    known = _Known(report.previous(settings.output), asked)
     outcomes: list[Outcome] = []
+    said = list(notices)
     interrupted = False
 
+    def warn(*texts: str) -> None:
+        for text in texts:
+            said.append(text)
+            on_event(Event("warning", text=text))
+
     def tell(told: _Told) -> None:
+        warn(*heard.new())
         outcomes.append(told.outcome)
         for event in (*told.events, Event("row", row=told.outcome)):
             on_event(event)
 
     def work(job: Job, beside: int) -> _Told:
         with shared(beside):
-            return _one(job, shown, settings, ladder, earlier)
+            return _one(job, shown, settings, ladder, known)
 
     on_event(Event("begin", count=len(jobs)))
     from hzcli.io.metadata.ladder import Ladder
 
     try:
-        with Ladder(settings.files.metadata) as ladder, _steady_warnings(lanes):
+        with gathered() as heard, Ladder(settings.files.metadata) as ladder:
             threads = Threads(lanes)
             pipeline = Pipeline(jobs, work, lanes, alone=_starved, begin=threads.few)
             shown = predictor if lanes == 1 else Shared(predictor, pipeline.ask)
@@ -158,13 +145,16 @@ def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event:
             finally:
                 left = pipeline.stop()
                 threads.all()
-                _remove_empty_of(jobs, settings.output)
+                if settings.shard is None:  # else another machine may be about to write there
+                    _remove_empty_of(jobs, settings.output)
             for told in left:  # finished before it was their turn
                 tell(told)
-            if ladder.warning:
-                on_event(Event("warning", text=ladder.warning))
+            warn(*heard.new(), *([ladder.warning] if ladder.warning else []))
+            warn(*earlier.notices(outcomes, asked))
     except KeyboardInterrupt:
         interrupted = True
+
+    share = None if settings.shard is None else str(settings.shard)
 
     def reported(interrupted: bool) -> Result:
         result = Result(
@@ -175,15 +165,18 @@ def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event:
             summary={
                 "version": __version__,
                 "pictures_found": len(jobs),
+                "shard": share,
                 "seconds": round(time.perf_counter() - start, 3),
                 "settings": asked,
+                "warnings": list(said),
                 "means": report.means([outcome.as_dict() for outcome in outcomes]),
             },
         )
         if not settings.report:
             return result
         try:
-            return replace(result, files=tuple(report.write(settings.output, result)))
+            files = report.write(settings.output, result, names=settings.report_names)
+            return replace(result, files=tuple(files))
         except OSError as error:
             on_event(Event("warning", text=f"the report could not be written: {error}"))
             return result
@@ -194,34 +187,9 @@ def run_batch(jobs: Sequence[Job], predictor: Any, settings: Settings, on_event:
         return reported(True)
 
 
-def _settings_as_dict(settings: Settings, predictor: Any) -> dict[str, Any]:
-    return {
-        "model": _model_id(predictor),
-        "mode": settings.mode,
-        "strength": settings.strength,
-        "device": str(settings.device),
-        "memory": settings.budget_bytes,
-        "background": None if settings.background is None else str(settings.background),
-        "curves": None if settings.curves is None else str(settings.curves),
-        "protocols": list(settings.protocols),
-        **settings.files.as_dict(),
-    }
-
-
 def _model_id(predictor: Any) -> str | None:
     card = getattr(predictor, "card", None)
     return None if card is None else str(card.id)
-
-
-@contextlib.contextmanager
-def _steady_warnings(lanes: int) -> Iterator[None]:
-    """Python's warnings off while several threads work: the filters are the whole process's, and
-    one thread that puts them back would let another's through."""
-    with contextlib.ExitStack() as held:
-        if lanes > 1:
-            held.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")
-        yield
 
 
 def _lanes(jobs: Sequence[Job], settings: Settings) -> int:
@@ -231,6 +199,14 @@ def _lanes(jobs: Sequence[Job], settings: Settings) -> int:
     if getattr(settings.device, "type", settings.device) == "mps":
         return 1  # not known to bear several threads
     return max(1, min(at_once(settings.budget_bytes), len(jobs)))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What earlier runs reported, and the settings of this one."""
+
+    rows: dict[str, dict[str, Any]]
+    asked: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -252,13 +228,13 @@ def _one(
     predictor: Any,
     settings: Settings,
     ladder: Ladder,
-    earlier: dict[str, dict[str, Any]],
+    known: _Known,
 ) -> _Told:
     """One picture to its outcome; only Ctrl-C leaves it as an exception."""
     target = settings.output / job.output
     try:
         if job.error is None and target.exists() and not settings.overwrite:
-            return _Told(kept(job, target, earlier, settings.files.also))
+            return _Told(kept(job, target, known.rows, settings.files.also, known.asked))
         return _Told(deliver(job, target, predictor, settings, ladder))
     except Exception as error:  # the one broad catch: a bad picture must not end the others
         if _broken_off(error):
@@ -275,40 +251,6 @@ def _broken_off(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def kept(
-    job: Job,
-    target: Path,
-    earlier: dict[str, dict[str, Any]] | None = None,
-    also: Sequence[str] = (),
-) -> Outcome:
-    """The outcome of a job whose result exists, with the figures of the run that made it.
-
-    What is missing of the companions `also` is said: they are made with a result only. So is a
-    picture or a mask that was changed after the result.
-    """
-    outcome = replace(_blank(job), status="kept", output=str(target))
-    missing = [path.name for path in (beside(target, kind) for kind in also) if not path.exists()]
-    gaps = [f"kept, but not there: {', '.join(missing)} (-f makes all anew)"] if missing else []
-    if changed := [
-        path.name for path in dict.fromkeys((job.composite, *job.masks)) if _newer(path, target)
-    ]:
-        gaps.append(f"kept, but changed since: {', '.join(changed)} (-f makes all anew)")
-    row = (earlier or {}).get(job.output.as_posix(), {})
-    names = {entry.name for entry in fields(Outcome)} - {"input", "mask", "output", "status"}
-    known = {name: row[name] for name in names & row.keys() if row[name] is not None}
-    if "warnings" in known:
-        known["warnings"] = tuple(known["warnings"])
-    outcome = replace(outcome, **known)
-    return replace(outcome, warnings=tuple(dict.fromkeys((*outcome.warnings, *gaps))))
-
-
-def _newer(path: Path, than: Path) -> bool:
-    try:
-        return path.stat().st_mtime > than.stat().st_mtime
-    except OSError:
-        return False
 
 
 def _remove_empty_of(jobs: Sequence[Job], root: Path) -> None:

@@ -22,6 +22,9 @@ class Outcome:
     metrics: {protocol: {"before" | "after": {"mse", "fmse", "psnr", "ssim"}}}, where a ground
         truth was given.
     error: {"code", "message", "hint"} of a picture that failed.
+    made_with: of a result that was kept: the settings it was made with that change pixels and are
+        not as usual, as a report's "settings" has them; empty where no report tells it.
+    differs: those of them that are others in this run.
     """
 
     input: str
@@ -42,6 +45,8 @@ class Outcome:
     metrics: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     plan: str = ""
+    made_with: dict[str, Any] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """A copy made of what JSON can say: a number that is not finite becomes None."""

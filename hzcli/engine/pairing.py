@@ -7,13 +7,17 @@ are several masks of X.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from hzcli.engine import iharmony
+from hzcli.engine.iharmony import COMPOSITES, MASKS, REALS
+from hzcli.engine.job import Job
 from hzcli.engine.rules import PairingRules, check
 from hzcli.engine.walk import (
     KINDS,
@@ -27,39 +31,9 @@ from hzcli.engine.walk import (
     real,
     walk,
 )
-from hzcli.errors import HzError, MaskError, PictureError, UsageError
+from hzcli.errors import MaskError, PictureError, UsageError
 
 __all__ = ["COMPOSITES", "MASKS", "REALS", "Job", "PairingRules", "find", "real"]
-
-# iHarmony4's folders, beside each other in each sub-dataset.
-COMPOSITES, MASKS, REALS = "composite_images", "masks", "real_images"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to harmonise.
-
-    mask: the first of `masks`; None only where `error` says why, or nobody asked for one.
-    mask_source: "alpha" reads the alpha channel of `mask`, "psd:NAME" that layer of it.
-    masks: all of them, in the order in which the picture is harmonised.
-    rule: the option that found them.
-    output: where the result goes, relative to the output folder.
-    error: why this picture cannot be done; the others can.
-    """
-
-    composite: Path
-    mask: Path | None
-    output: Path
-    mask_source: str = "auto"
-    truth: Path | None = None
-    error: HzError | None = None
-    warnings: tuple[str, ...] = ()
-    masks: tuple[Path, ...] = ()
-    rule: str = ""
-
-    def __post_init__(self) -> None:
-        if self.mask is not None and not self.masks:
-            object.__setattr__(self, "masks", (self.mask,))
 
 
 def find(
@@ -86,7 +60,7 @@ def find(
     check(inputs, rules, look)
     listing = Listing()
     if rules.layout == "iharmony4":
-        jobs = list(_iharmony4(inputs, rules, listing))
+        jobs = list(iharmony.jobs(inputs, rules, listing))
     else:
         found = list(_composites(inputs, rules, listing))
         jobs = [_pair(path, relative, rules, listing) for path, relative in found]
@@ -130,7 +104,8 @@ def _composites(
     """Every picture that is neither mask nor truth, with its path relative to its input."""
     skip = [folder for folder in (rules.output, rules.mask_dir, rules.truth_dir) if folder]
     suffixes = [fold(s) for s in (rules.mask_suffix, rules.truth_suffix) if s]
-    seen: set[str] = set()
+    seen: set[Path] = set()
+    folder = functools.cache(real)
     for root in inputs:
         if root.is_dir():
             found = [
@@ -146,9 +121,11 @@ def _composites(
                 continue
             if rules.mask_suffix and _is_numbered_mask(path, rules.mask_suffix, listing):
                 continue
-            if os.path.abspath(path) in seen:
+            # Through links, one folder may be given twice; one file may have two names on purpose.
+            place = folder(path.parent) / path.name
+            if place in seen:
                 continue
-            seen.add(os.path.abspath(path))
+            seen.add(place)
             yield path, path.relative_to(root) if root.is_dir() else Path(path.name)
 
 
@@ -294,48 +271,6 @@ def _in_folder(
 
 def _shown(path: Path, beside: Path) -> str:
     return path.name if path.parent == beside.parent else str(path)
-
-
-def _iharmony4(inputs: Sequence[Path], rules: PairingRules, listing: Listing) -> Iterator[Job]:
-    """Composite a_1_2.jpg, mask a_1.png, real a.jpg, in three folders beside each other."""
-    skip = [rules.output] if rules.output else []
-    for root in inputs:
-        if root.is_file():
-            raise UsageError(f"{root} is a file", "--layout iharmony4 takes folders.")
-        for folder, names in sorted(walk(root, skip), key=lambda item: natural_key(item[0])):
-            # Path.name of "." is empty.
-            if Path(os.path.abspath(folder)).name != COMPOSITES:
-                continue
-            paths = (folder / name for name in names)
-            for path in sorted((p for p in paths if is_picture(p)), key=natural_key):
-                yield _iharmony4_job(path, path.relative_to(root), listing)
-
-
-def _iharmony4_job(path: Path, relative: Path, listing: Listing) -> Job:
-    job = Job(path, None, relative.with_suffix(".tif"))
-    error: PictureError
-    parts = path.stem.rsplit("_", 2)
-    if len(parts) != 3:
-        error = MaskError(
-            f'"{path.stem}" is not an iHarmony4 name', "Expected NAME_MASK_VARIANT, as a0001_1_2."
-        )
-        return replace(job, error=error)
-    # "." and ".." have no parent that could be read off their names.
-    folder = path.parent if path.parent.name == COMPOSITES else Path(os.path.abspath(path.parent))
-    base = folder.parent
-    masks = listing.find(base / MASKS, "_".join(parts[:2]), but=path)
-    reals = listing.find(base / REALS, parts[0], but=path)
-    if len(masks) != 1:
-        what = f"{len(masks)} masks" if masks else "no mask"
-        error = MaskError(
-            f"{what}: looked for {MASKS}/{parts[0]}_{parts[1]}.*", "There must be one."
-        )
-        return replace(job, error=error)
-    if len(reals) > 1:
-        error = PictureError(f"{len(reals)} ground truths called {parts[0]}", "Leave one of them.")
-        return replace(job, error=error)
-    warnings = () if reals else ("no ground truth was found: no metrics",)
-    return replace(job, mask=masks[0], truth=reals[0] if reals else None, warnings=warnings)
 
 
 # The plan as a whole

@@ -113,8 +113,20 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def walk(root: Path, skip: Sequence[Path] = ()) -> Iterator[tuple[Path, list[str]]]:
-    """Folders below `root` and their visible files; neither in an order to rely on."""
+def walk(
+    root: Path, skip: Sequence[Path] = (), above: list[Path] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
+    """Folders below `root` and their visible files; neither in an order to rely on.
+
+    Links to folders are followed, wherever they lead, but into no folder twice: what lies below
+    `root` itself comes first, under its own name, then what is reached through one link in natural
+    order of their names, then through two. A link to a folder that it lies in, or `root`, is not
+    followed.
+
+    Args:
+        skip: folders that are left out, also where links lead to them or into them.
+        above: is given those links that were not followed although they lead out of `root`.
+    """
 
     def fail(error: OSError) -> None:
         raise UsageError(
@@ -123,24 +135,55 @@ def walk(root: Path, skip: Sequence[Path] = ()) -> Iterator[tuple[Path, list[str
         )
 
     avoided = {real(path) for path in skip}
-    for folder, below, names in os.walk(root, onerror=fail):
-        here = Path(folder)
-        below[:] = [
-            name for name in below if not is_hidden(name) and real(here / name) not in avoided
-        ]
-        yield here, [name for name in names if not is_hidden(name)]
+    top = real(root)
+    seen: set[Path] = set()
+    starts = [root]
+    while starts:
+        links: list[Path] = []
+        for start in starts:
+            for folder, below, names in os.walk(start, onerror=fail):
+                here = Path(folder)
+                if real(here) in seen:
+                    below.clear()
+                    continue
+                seen.add(real(here))
+                below[:] = [
+                    name
+                    for name in below
+                    if not is_hidden(name) and real(here / name) not in avoided
+                ]
+                links += [here / name for name in below if os.path.islink(here / name)]
+                yield here, [name for name in names if not is_hidden(name)]
+        starts = []
+        for link in sorted(links, key=natural_key):
+            target = real(link)
+            if top.is_relative_to(target) or real(link.parent).is_relative_to(target):
+                if above is not None and not target.is_relative_to(top):
+                    above.append(link)
+            elif not any(target.is_relative_to(folder) for folder in avoided):
+                starts.append(link)
 
 
-def raws(roots: Sequence[Path], skip: Sequence[Path] = ()) -> int:
+def raws(roots: Sequence[Path], skip: Sequence[Path] = (), above: list[Path] | None = None) -> int:
     """How many RAW files lie in the folders among `roots`, where a walk passes them over."""
     folders = [root for root in roots if root.is_dir()]
     return sum(
-        is_raw(Path(name)) for root in folders for _, names in walk(root, skip) for name in names
+        is_raw(Path(name))
+        for root in folders
+        for _, names in walk(root, skip, above)
+        for name in names
     )
 
 
-def passed_over(roots: Sequence[Path], skip: Sequence[Path | None] = ()) -> str | None:
-    """What to say of RAW files in the folders among `roots`, if there are any."""
-    count = raws(roots, [path for path in skip if path])
+def passed_over(roots: Sequence[Path], skip: Sequence[Path | None] = ()) -> list[str]:
+    """What to say of RAW files in the folders among `roots`, and of links that are not followed."""
+    above: list[Path] = []
+    count = raws(roots, [path for path in skip if path], above)
     files = "RAW file is" if count == 1 else "RAW files are"
-    return f"{count} {files} passed over. {RAW_HINT}" if count else None
+    said = [f"{count} {files} passed over. {RAW_HINT}"] if count else []
+    said += [
+        f"the link {link} is passed over: it leads to {real(link)}, which holds it. Name that "
+        "folder as the input if all of it is meant."
+        for link in above
+    ]
+    return said

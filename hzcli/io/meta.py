@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hzcli.core.window import Size, Window
+from hzcli.io.hushed import hushed
 
 # EXIF orientation -> (rows and columns swapped, rows reversed, columns reversed), in this order.
 # TIFF 6.0 section 8, tag 274: where row 0 and column 0 of the stored pixels belong.
@@ -146,8 +146,7 @@ def read_exif(data: bytes) -> ExifFacts:
 
     exif = Image.Exif()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow thinks of the block is no news to a user
+        with hushed():  # what Pillow thinks of the block is no news to a user
             exif.load(data)
             turn = valid_orientation(exif.get(274))
             unit = {2: "inch", 3: "centimetre"}.get(exif.get(296, 2), "none")

@@ -113,7 +113,9 @@ def export(run: Path, *, id: str | None = None, to: Path | None = None) -> Path:
     path = (to or run) / f"{name}.safetensors"
     save_weights(model, path, id=name)
     step = best["step"] if best else state["step"]
-    judged = next((row for row in reversed(state["history"]) if row["step"] == step), {})
+    judged: dict[str, Any] = next(
+        (row for row in reversed(state["history"]) if row["step"] == step), {}
+    )
     card = {
         "id": name,
         "model": recipe.model,

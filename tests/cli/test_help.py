@@ -26,8 +26,8 @@ FLAGS = {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--truth-dir", "--truth-suffix",
         "--layout", "--output", "--overwrite", "--dry-run", "--report", "--no-report", "--model",
         "--weights", "--background", "--curves", "--mode", "--strength", "--protocol", "--device",
-        "--memory", "--jobs", "--also", "--label-ai", "--for", "--tiff-compression", "--bigtiff",
-        "--tiff-tile", "--quality", "--intent", *SAID, *FILES,
+        "--memory", "--jobs", "--shard", "--also", "--label-ai", "--for", "--tiff-compression",
+        "--bigtiff", "--tiff-tile", "--quality", "--intent", *SAID, *FILES,
     },
     "info": {
         "--mask-suffix", "--mask-dir", "--mask", "--mask-from", "--layout", "--output", "--model",

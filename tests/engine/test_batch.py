@@ -11,7 +11,7 @@ from memory_pictures import Model, bent_lut, colours, soft_disc
 from PIL import Image
 
 from hzcli import report
-from hzcli.engine import batch, stream
+from hzcli.engine import fates, stream
 from hzcli.engine.batch import Settings, run_batch
 from hzcli.engine.outcome import Outcome
 from hzcli.engine.pairing import PairingRules, find
@@ -144,7 +144,7 @@ def test_a_report_that_cannot_be_written_is_a_warning(
 ) -> None:
     """The pictures are done; that is what counts."""
 
-    def write(*anything: object) -> list[Path]:
+    def write(*anything: object, **named: object) -> list[Path]:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(report, "write", write)
@@ -222,6 +222,6 @@ def test_an_exhausted_accelerator_is_said_in_words() -> None:
     kind = type("OutOfMemoryError", (RuntimeError,), {})
     job = SimpleNamespace(composite="x.jpg", mask=None, warnings=())
 
-    error = batch.failed(job, kind("CUDA out of memory")).error
+    error = fates.failed(job, kind("CUDA out of memory")).error
 
     assert error is not None and "--memory" in error["hint"]

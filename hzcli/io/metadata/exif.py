@@ -14,13 +14,12 @@ import contextlib
 import io
 import logging
 import struct
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hzcli.core.window import Size
+from hzcli.io.hushed import hushed
 
 # What tifffile has to say about a block without pixels is no news to a user.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -148,13 +147,6 @@ def _load_pointed(file: BinaryIO, header: bytes, found: Ifds) -> None:
         found.interop = _load(file, header, at_interop[1], INTEROP)[0] if at_interop else {}
 
 
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow thinks of a block is no news to a user
-        yield
-
-
 def _directory(order: str, big: bool, group: int | None = None) -> Any:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -168,7 +160,7 @@ def _load(
     file: BinaryIO, header: bytes, offset: int, group: int | None = None
 ) -> tuple[dict[int, Field], int]:
     """Fields of the directory at `offset`, and the position of the next one (0: none)."""
-    with _quietly():
+    with hushed():  # what Pillow thinks of a block is no news to a user
         big = header[2:4] in (b"+\0", b"\0+")
         directory = _directory("<" if header[:1] == b"I" else ">", big, group)
         file.seek(offset)
@@ -188,7 +180,7 @@ def _load(
 
 def _dump(fields: dict[int, Field], order: str, offset: int, big: bool = False) -> bytes:
     """A directory that lies at `offset`, followed by its values; it has no successor."""
-    with _quietly():
+    with hushed():  # what Pillow thinks of a block is no news to a user
         directory = _directory(order, big)
         for code, (kind, value) in fields.items():
             directory.tagtype[code] = kind
