@@ -11,6 +11,7 @@ Letters: n blocks side by side, (p, q) pixels of a block, K = p q, W width of th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hzcli.core.lut import lookup
+from hzcli.nets import cells
 from hzcli.nets.cells import Patch
 from hzcli.nets.local_bench import Bench, Buffers, Piece, Shape
 from hzcli.nets.local_place import Places
@@ -26,6 +28,16 @@ from hzcli.nets.modulated import LEAK, homogeneous
 
 if TYPE_CHECKING:
     from hzcli.nets.local_mlp import Level
+
+
+_LOCAL = threading.local()
+
+
+def _buffers() -> Buffers:
+    """This thread's memory for decoding, a few megabytes."""
+    if not hasattr(_LOCAL, "buffers"):
+        _LOCAL.buffers = Buffers()
+    return _LOCAL.buffers
 
 
 class Atlas:
@@ -76,9 +88,10 @@ class Atlas:
 class Decoder:
     """Decodes rows of blocks of one level (of one picture) into an array of the level's pixels."""
 
-    def __init__(self, level: Level, buffers: Buffers) -> None:
+    def __init__(self, level: Level) -> None:
         model = level.model
-        self.level, self.buffers, self.places = level, buffers, Places(level)
+        self.level, self.buffers, self.places = level, _buffers(), Places(level)
+        self._atlas: Atlas | None = None
         self.mlp = model.mlps[level.index]
         # The picture's colours are in [0, 1], the MLP's in [-1, 1]: W (2 c - 1) = 2 W c - W 1.
         first, *rest = (basic.view(basic.shape[-2:]) for basic in model.basics[level.index])
@@ -92,19 +105,25 @@ class Decoder:
         self.shared = [matrix.mT for matrix in (*hidden, last)]
         self.picture = torch.cat([level.rgb[0], level.mask[0]])
 
+    def frame(self) -> tuple[Tensor, Tensor]:
+        """Room for the level's features, see cells.framed."""
+        return cells.framed(self.level.model.width, self.level.height, self.level.width)
+
     def features(self, patch: Patch, prior: Tensor | None, out: Tensor) -> None:
         """Write a patch's features to `out` (W, h, w). `prior`: the coarser level's features in
         their frame, (W, h / 2 + 2, w / 2 + 2), see `cells.framed`."""
-        rows, columns = patch
-        ys, xs = rows.inside(self.level.top), columns.inside(self.level.left)
-        at = out[:, ys, xs]
-        for piece, held in self._features(self._prepared(patch, prior)):
-            into = at[:, :, piece.columns].unflatten(2, (piece.blocks, columns.size))
-            into.copy_(piece.features[held])
+        for rows, columns in cells.rows_of([patch]):
+            at = out[:, rows.inside(self.level.top), columns.inside(self.level.left)]
+            for piece, held in self._features(self._prepared((rows, columns), prior)):
+                into = at[:, :, piece.columns].unflatten(2, (piece.blocks, columns.size))
+                into.copy_(piece.features[held])
 
-    def colours(self, patch: Patch, prior: Tensor | None, out: Tensor, atlas: Atlas | None) -> None:
-        """Write a patch's harmonised colours to `out` (3, h, w). atlas: the colours that they
-        are a residual on."""
+    def colours(self, patch: Patch, prior: Tensor | None, out: Tensor) -> None:
+        """Write a patch's harmonised colours to `out` (3, h, w)."""
+        for row in cells.rows_of([patch]):
+            self._row_of_colours(row, prior, out)
+
+    def _row_of_colours(self, patch: Patch, prior: Tensor | None, out: Tensor) -> None:
         rows, columns = patch
         bench = self._prepared(patch, prior)
         for piece, held in self._features(bench):
@@ -114,10 +133,11 @@ class Decoder:
         torch.tanh_(bench.colours)
         at = out[:, rows.inside(self.level.top), columns.inside(self.level.left)]
         at = at.unflatten(2, (columns.count, columns.size))
-        if atlas is None:
+        if not self.level.model.residual:
             torch.add(bench.target, 1, out=at).div_(2)
             return
-        base = atlas.lookup(bench.pixels[:, :3], self.buffers)
+        self._atlas = self._atlas or Atlas(self.level.model.lut[0])
+        base = self._atlas.lookup(bench.pixels[:, :3], self.buffers)
         base = base.view(3, columns.count, rows.size, columns.size).transpose(1, 2)
         torch.add(base, bench.target, out=at)
 

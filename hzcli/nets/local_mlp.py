@@ -16,7 +16,6 @@ Letters: B pictures, n blocks, K pixels of a block, (gh, gw) cells of a grid, W 
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -27,27 +26,18 @@ from torch.nn import functional as F
 from hzcli.core.lut import lookup
 from hzcli.core.transform import Reach
 from hzcli.core.window import Window
-from hzcli.nets import cells, local_card
+from hzcli.nets import cells, local_card, local_cpu, local_native
 from hzcli.nets.cells import Patch, Stretch
-from hzcli.nets.local_cpu import Atlas, Buffers, Decoder
 from hzcli.nets.modulated import Modulated, linear, run_mlp
 
 # Floats of input vectors decoded at a time: 4 MiB, so that blocks stay in the cache and calls are
-# few beside the work. A graphics card wants fewer and larger pieces.
-CHUNK, CHUNK_GPU = 1 << 20, 1 << 25
+# few beside the work. A graphics card wants fewer and larger pieces, and so does the kernel.
+CHUNK, CHUNK_LARGE = 1 << 20, 1 << 25
 # One pixel of the next coarser level on each side, at two levels, is 4 pixels; and the coarsest
 # level's pixels are 4 x 4, so windows start at multiples of 4.
 HALO = 4
 
-
-_LOCAL = threading.local()
-
-
-def _buffers() -> Buffers:
-    """This thread's memory for decoding on a processor, a few megabytes."""
-    if not hasattr(_LOCAL, "buffers"):
-        _LOCAL.buffers = Buffers()
-    return _LOCAL.buffers
+Decoding = Callable[["Level"], "local_native.Decoder | local_cpu.Decoder"]
 
 
 @dataclass(frozen=True)
@@ -116,22 +106,32 @@ class LocalMlp:
                 outputs.append(_join([[c for _, c in row if c is not None] for row in rows]))
         return outputs
 
-    def _region(self, rgb: Tensor, mask: Tensor, window: Window) -> Tensor:
-        """`apply` for one picture without gradients, a few blocks at a time."""
+    def _region(
+        self,
+        rgb: Tensor,
+        mask: Tensor,
+        window: Window,
+        decoder: Decoding | None = None,
+    ) -> Tensor:
+        """`apply` for one picture without gradients, a few blocks at a time. decoder: what does it
+        on a processor; else the picture's size says."""
+        processor = rgb.device.type == "cpu" and rgb.dtype == torch.float32
+        decoder = decoder or local_native.decoder(self, window.size) if processor else None
+        large = rgb.device.type != "cpu" or decoder is local_native.Decoder
+        floats = CHUNK_LARGE if large else CHUNK
         pyramid = _pyramid(rgb, mask, _halved)
         coarse, middle, fine = (Level(self, n, pyramid[n], window) for n in range(3))
-        patches = list(fine.meeting(mask[0, 0], HALO))
+        patches = list(fine.meeting(mask[0, 0], floats, HALO))
         if not patches:
             return rgb.clone()
-        processor = rgb.device.type == "cpu" and rgb.dtype == torch.float32
         needed = [(fine, patches)]
         for level in (middle, coarse):
-            if processor:
+            if decoder is not None:
                 level = level.widened(needed[0][0])
-            patches = list(level.meeting(level.read_by(*needed[0])))
+            patches = list(level.meeting(level.read_by(*needed[0]), floats))
             needed.insert(0, (level, patches))
-        if processor:
-            return self._on_processor(needed)
+        if decoder is not None:
+            return self._on_processor(needed, decoder)
         prior = None
         for level, patches in needed:
             last = level is fine
@@ -144,23 +144,22 @@ class LocalMlp:
             prior = out
         return out
 
-    def _on_processor(self, needed: list[tuple[Level, list[Patch]]]) -> Tensor:
-        """The same patches of the same levels, in the order of local_cpu.py."""
-        prior, buffers = None, _buffers()
+    def _on_processor(self, needed: list[tuple[Level, list[Patch]]], decoder: Decoding) -> Tensor:
+        """The same patches of the same levels, by local_cpu.py or local_native.py."""
+        prior = None
         for level, patches in needed[:2]:
-            decoder = Decoder(level, buffers)
-            whole, inside = cells.framed(self.width, level.height, level.width)
-            for patch in cells.rows_of(patches):
-                decoder.features(patch, prior, inside)
+            decoding = decoder(level)
+            whole, inside = decoding.frame()
+            for patch in patches:
+                decoding.features(patch, prior, inside)
             cells.hold_ends(whole)
             finer = needed[level.index + 1][0]
             prior = whole[:, :, finer.left // 2 - level.left :]
         level, patches = needed[2]
-        decoder = Decoder(level, buffers)
-        atlas = Atlas(self.lut[0]) if self.residual else None
+        decoding = decoder(level)
         out = level.rgb.clone()
-        for patch in cells.rows_of(patches):
-            decoder.colours(patch, prior, out[0], atlas)
+        for patch in patches:
+            decoding.colours(patch, prior, out[0])
         return out
 
 
@@ -224,16 +223,15 @@ class Level:
         self._lines: tuple[Stretch, Tensor] | None = None  # the last rows of blocks' parameters
         self._hats: dict[tuple[int, Stretch], tuple[slice, Tensor]] = {}
 
-    def meeting(self, marks: Tensor, margin: int = 0) -> Iterator[Patch]:
-        """Patches of the blocks that hold a marked pixel, those within `margin` of the
-        window's inner edges left out. marks: (h, w)."""
+    def meeting(self, marks: Tensor, floats: int, margin: int = 0) -> Iterator[Patch]:
+        """Patches of the blocks that hold a marked pixel, those within `margin` of the window's
+        inner edges left out. marks: (h, w). floats: of a patch's input vectors, at most."""
         w = self.window
         top, left = (margin if start else 0 for start in (w.top, w.left))
         bottom = margin if w.bottom < w.size.height else 0
         right = margin if w.right < w.size.width else 0
         rows = cells.stretches(self.top + top, self.top + self.height - bottom, self.edges[0])
         columns = cells.stretches(self.left + left, self.left + self.width - right, self.edges[1])
-        floats = CHUNK if self.rgb.device.type == "cpu" else CHUNK_GPU
         most = floats // self.model.mlps[self.index].sizes[0]
         return cells.wanted(marks, (self.top, self.left), rows, columns, most)
 
@@ -251,11 +249,11 @@ class Level:
         """The same with all columns of the blocks that the window meets and that the finer level
         reads, so that no block is cut at its sides; what is beyond the window is 0."""
         edge, width = self.edges[1], self.size[1]
-        if edge % 2:  # of pictures so small that nothing is saved
-            return self
-        start = min(self.left, (finer.left - 1) // 2) // edge * edge
+        # Blocks of an odd edge, of small pictures, may be cut: what reads twos must not be.
+        step = 2 if edge % 2 else edge
+        start = min(self.left, (finer.left - 1) // 2) // step * step
         stop = max(self.left + self.width, (finer.left + finer.width) // 2 + 1)
-        start, stop = max(0, start), min(-(-stop // edge) * edge, width)
+        start, stop = max(0, start), min(-(-stop // step) * step, width)
         found = copy.copy(self)
         sides = self.left - start, stop - self.left - self.width
         found.rgb, found.mask = (F.pad(values, sides) for values in (self.rgb, self.mask))

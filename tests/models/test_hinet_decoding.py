@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -15,9 +16,20 @@ from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window, bands
 from hzcli.engine.recolour import Band, Recolour
 from hzcli.models.hinet import HINet, LocalMlp
-from hzcli.nets import cells, local_cpu, local_mlp
+from hzcli.nets import cells, local_cpu, local_mlp, local_native
 
 SIZES = [(1, 1), (1, 37), (37, 1), (3, 5), (64, 64), (97, 130), (211, 61), (66, 300)]
+
+
+@pytest.fixture(autouse=True, params=["torch", "native"])
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type:
+    """What decodes here: each must obey the same laws."""
+    if request.param == "torch":
+        monkeypatch.setattr(local_native, "LEAST", math.inf)
+        return local_cpu.Decoder
+    pytest.importorskip("llvmlite")
+    monkeypatch.setattr(local_native, "LEAST", 1)
+    return local_native.Decoder
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +98,18 @@ def test_a_window_in_the_middle_equals_the_wholepicture(transform):
     assert ((got[..., ys, xs] - expected).abs() * changed).max() <= 1 / 131070
 
 
-def test_blocks_that_miss_the_mask_are_not_computed(network, monkeypatch):
+def test_blocks_that_miss_the_mask_are_not_computed(network, decoder, monkeypatch):
     """A mask of one pixel decodes one block, and a few of each coarser level."""
     decoded = []
     for name in ("features", "colours"):
-        held = getattr(local_cpu.Decoder, name)
+        held = getattr(decoder, name)
 
         def spied(self, patch, *others, held=held):
             held(self, patch, *others)
             rows, columns = patch
             decoded.append(rows.count * rows.size * columns.count * columns.size)
 
-        monkeypatch.setattr(local_cpu.Decoder, name, spied)
+        monkeypatch.setattr(decoder, name, spied)
     size = Size(512, 512)
     transform = transform_of(network, size)
     rgb, mask = torch.rand(1, 3, 512, 512), torch.zeros(1, 1, 512, 512)
@@ -139,6 +151,7 @@ def test_pieces_decode_what_the_whole_does(transform, chunk, monkeypatch):
     """`apply` by wanted blocks, a few at a time, against `levels`: all pixels at once. The mask
     has holes and islands, the window begins and ends inside blocks."""
     monkeypatch.setattr(local_mlp, "CHUNK", chunk)
+    monkeypatch.setattr(local_mlp, "CHUNK_LARGE", chunk)
     size = Size(150, 233)
     window = Window(12, 130, 20, 211, size)
     rgb = torch.rand(1, 3, 118, 191)
