@@ -32,7 +32,9 @@ class Synthesis:
 
     oversample: photographs are cut this much larger and then reduced by area means, as
     thumbnails of real composites are. spread: a batch's own oversampling differs from that by
-    up to so much (its logarithm), as pictures differ in sharpness. table: recolour through 3D
+    up to so much (its logarithm), as pictures differ in sharpness. unsharp: each photograph is
+    sharpened by an amount between these (`sharpened`; below 0: softened), as thumbnails of
+    megapixels are sharper than any cut from a small photograph. table: recolour through 3D
     tables of so many nodes a side, which costs less where pictures are large; 0 computes each
     pixel.
     transfers: share of colour transfers. hours: share of changed times of day (the rest are
@@ -47,6 +49,7 @@ class Synthesis:
     edge: int = 128
     oversample: float = 1.0
     spread: float = 0.0
+    unsharp: tuple[float, float] = (0.0, 0.0)
     table: int = 0
     transfers: float = 0.5
     hours: float = 0.0
@@ -156,6 +159,10 @@ class Composer:
         pieces = F.interpolate(pieces, size=(edge, edge), mode="area").contiguous()
         truth, inside, mask = pieces.split((3, 3, 1), 1)
         inside = torch.where(mask > 1e-4, inside / mask.clamp_min(1e-4), truth)
+        low, high = r.unsharp
+        if low or high:
+            finer = sharpened(truth, low + (high - low) * self._rand(len(photo)))
+            inside, truth = (inside + finer - truth).clamp(0, 1), finer
         return self._composite(truth, mask, photo, inside)
 
     def compose_whole(self, photo: int, rgb: Tensor, labels: Tensor) -> Batch:
@@ -333,6 +340,15 @@ class Composer:
         best = gap.argmin(1)
         pick = torch.where(self._rand(b) < 0.5, best, torch.zeros_like(best))
         return points[torch.arange(b, device=self.device), pick]
+
+
+def sharpened(x: Tensor, amount: Tensor) -> Tensor:
+    """Unsharp masking: pictures (B, 3, h, w) plus `amount` (B,) times what a 3 x 3 binomial
+    filter takes away. Below 0 it softens; -1 is the filter. [0, 1]."""
+    line = torch.tensor([0.25, 0.5, 0.25], device=x.device, dtype=x.dtype)
+    kernel = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
+    soft = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+    return (x + amount.view(-1, 1, 1, 1) * (x - soft)).clamp(0, 1)
 
 
 def closed(mask: Tensor) -> Tensor:

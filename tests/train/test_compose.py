@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from hzcli.train import recolour
-from hzcli.train.compose import HOUR, RETOUCH, Composer, Synthesis
+from hzcli.train.compose import HOUR, RETOUCH, Composer, Synthesis, sharpened
 from hzcli.train.jpeg import resaved
 from hzcli.train.photos import Photos, load_photos
 
@@ -47,6 +47,33 @@ def test_oversampled_composites_are_area_means_of_larger_ones(photos: Photos):
     assert edge.sum() > 100
     assert float(error[edge].mean()) < 0.1 * float(change[edge].mean())
     assert float(error.mean()) * 255 < 1
+
+
+@pytest.mark.parametrize("amount", [-0.5, 0.0, 1.5])
+def test_sharpening_against_opencv(amount: float):
+    cv2 = pytest.importorskip("cv2")
+    x = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(3))
+    line = np.array([1, 2, 1]) / 4
+    ours = sharpened(x, torch.tensor([amount, 0.0]))
+    rgb = x[0].permute(1, 2, 0).double().numpy()
+    soft = cv2.sepFilter2D(rgb, -1, line, line, borderType=cv2.BORDER_REPLICATE)
+    theirs = np.clip(rgb + amount * (rgb - soft), 0, 1)
+    assert np.abs(ours[0].permute(1, 2, 0).numpy() - theirs).max() < 1e-6
+    assert torch.equal(ours[1], x[1]), "each picture has its own amount"
+
+
+def test_sharpened_photographs_still_agree_outside_the_mask(photos: Photos):
+    """Truth and composite are sharpened alike, and differ more than soft ones in detail."""
+    plain, sharp = (
+        Composer(photos, Synthesis(edge=48, jitter=0.0, unsharp=amounts), seed=4).batch(8)
+        for amounts in ((0.0, 0.0), (2.0, 2.0))
+    )
+    outside = (sharp.mask == 0).expand_as(sharp.truth)
+    assert torch.equal(sharp.composite[outside], sharp.truth[outside])
+    assert torch.equal(sharp.mask, plain.mask)
+    assert float(sharp.truth.diff(dim=3).abs().mean()) > 1.2 * float(
+        plain.truth.diff(dim=3).abs().mean()
+    )
 
 
 def test_recolouring_through_a_table_is_nearly_the_same(photos: Photos):
