@@ -269,13 +269,8 @@ def _results(path: Path) -> dict[str, dict[str, Any]]:
             for row in raw["pictures"]
             if row["output"] is not None
         }
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # no report, or somebody else's
+    # No report, or somebody else's.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

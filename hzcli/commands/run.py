@@ -10,7 +10,7 @@ from typing import Any
 
 from hzcli import __version__, auto, catalog, report
 from hzcli.engine import earlier, naming, pairing
-from hzcli.engine.batch import OnEvent, Settings, run_batch
+from hzcli.engine.batch import OnEvent, Settings, run_batch, with_report
 from hzcli.engine.fates import check, failed, kept
 from hzcli.engine.naming import Template
 from hzcli.engine.outcome import Outcome
@@ -259,15 +259,9 @@ def _compare(
         },
         exit=told,
     )
-    if not settings.report or not outcomes:
+    if not outcomes:
         return result
-    names = settings.report_names
-    try:
-        files = report.write(settings.output, result, rows=rows, key="models", names=names)
-        return replace(result, files=tuple(files))
-    except OSError as error:
-        on_event(Event("warning", text=f"the report could not be written: {error}"))
-        return result
+    return with_report(result, settings, on_event, rows=rows, key="models")
 
 
 def _compared(name: str, result: Result) -> Compared:

@@ -172,19 +172,28 @@ def run_batch(
                 "means": report.means([outcome.as_dict() for outcome in outcomes]),
             },
         )
-        if not settings.report:
-            return result
-        try:
-            files = report.write(settings.output, result, names=settings.report_names)
-            return replace(result, files=tuple(files))
-        except OSError as error:
-            on_event(Event("warning", text=f"the report could not be written: {error}"))
-            return result
+        return with_report(result, settings, on_event)
 
     try:
         return reported(interrupted)
     except KeyboardInterrupt:  # it is short, and tells of all that was done
         return reported(True)
+
+
+def with_report(result: Result, settings: Settings, on_event: OnEvent, **what: Any) -> Result:
+    """The result with its report written, if it is to be; where that fails, a warning says so.
+
+    Args:
+        what: rows and key, as `report.write` takes them, where rows are not the pictures.
+    """
+    if not settings.report:
+        return result
+    try:
+        files = report.write(settings.output, result, names=settings.report_names, **what)
+    except OSError as error:
+        on_event(Event("warning", text=f"the report could not be written: {error}"))
+        return result
+    return replace(result, files=tuple(files))
 
 
 def _model_id(predictor: Any) -> str | None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from hzcli.nets.llvm import ADDRESS, FLOAT, LANE, LANES, REGISTERS, WHOLE, Kernel, Value, Variable
 from hzcli.nets.modulated import LEAK
-from hzcli.nets.native import ADDRESS, FLOAT, LANE, LANES, REGISTERS, WHOLE, Kernel, Value, Variable
 
 UNIT = max(LANES, 8)  # C is a multiple of it
 CHANNELS = 4  # of a tile

@@ -7,7 +7,7 @@ Of the first layer's inputs, all that does not change from row to row is applied
 interpolated: position features at Chebyshev's places (local_place.py), the table's at its nodes,
 the prior's at half the size. What is left for a row is a product with few functions of x.
 
-Only local_native.py imports this: native.py needs llvmlite.
+Only local_native.py imports this: llvm.py needs llvmlite.
 
 Letters: (p, q) pixels of a block, (a, b) places down and across, C columns of a matrix of weights.
 """
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from hzcli.nets import local_layers as layers
-from hzcli.nets.native import ADDRESS, LANES, WHOLE, Kernel, Value, Variable, compiled
+from hzcli.nets.llvm import ADDRESS, LANES, WHOLE, Kernel, Value, Variable, compiled
 
 # What rows of blocks are decoded from: numbers, and addresses of float32 and of whole numbers.
 NUMBERS = (
@@ -110,7 +110,6 @@ def _functions_of_x(k: Kernel, g: _Given, begin: Value, low: Value, across: Valu
 def _prior(k: Kernel, g: _Given, begin: Value) -> None:
     """The coarser level's features behind a block, by the first layer."""
     column = (begin + 1).half()
-
     corner = g.coarser[(g.top + 1).half() * g.prior_line + column]
     with k.loop(g.width) as w, k.loop(g.coarse_rows) as i:
         line = corner[w * g.prior_plane + i * g.prior_line]

@@ -23,7 +23,7 @@ from hzcli.nets.modulated import Modulated
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "hzcli.nets.local_llvm"
-FILES = ["local_layers.py", "local_llvm.py", "native.py"]
+FILES = ["llvm.py", "local_layers.py", "local_llvm.py"]
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +142,14 @@ def test_tanh_is_exact_to_a_few_roundings(kernel):
     """Against float64, and what is not a number stays none."""
     from llvmlite import ir
 
-    from hzcli.nets import local_layers, native
+    from hzcli.nets import llvm, local_layers
 
     module = ir.Module("tanh")
-    k = native.Kernel(module, "work", [native.ADDRESS])
-    with k.loop(4096, native.LANES) as i:
+    k = llvm.Kernel(module, "work", [llvm.ADDRESS])
+    with k.loop(4096, llvm.LANES) as i:
         place = k.arguments[0][i]
         place.put(local_layers.tanh(place.lanes()))
-    work, kept = native.compiled(k.done().module, "work")
+    work, kept = llvm.compiled(k.done().module, "work")
     x = torch.linspace(-11, 11, 4096)
     x[7] = float("nan")
     found = x.clone()
