@@ -14,7 +14,9 @@ as if it had been pasted in from a picture taken in another light. Three files m
 
 The truth is never a JPEG: it holds the photograph's own values, the composite is made from it, and
 a JPEG composite differs from it in the background by one light compression and nothing else.
-Sizes and ICC profiles are the photograph's own. The same packages give the same bytes each time.
+Sizes and ICC profiles are the photograph's own; in 16 bits, where there is no habit of taking what
+is untagged for sRGB, a photograph without a profile gets sRGB's. The same packages give the same
+bytes each time.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ import importlib.util
 import io
 import json
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +38,8 @@ import tifffile
 from PIL import Image
 from skimage.color import lab2rgb, rgb2lab
 from skimage.filters import gaussian
+
+from hzcli.io.profiles import profile
 
 OUTLINES = Path(__file__).with_name("outlines.json")
 SUPERSAMPLING = 4  # 4 x 4 samples a pixel: 17 levels on an edge, before the feather
@@ -285,12 +291,20 @@ def encode(rgb: np.ndarray, suffix: str, icc: bytes | None = None) -> bytes:
             iccprofile=icc,
         )
     elif rgb.dtype == np.uint16:
-        return bytes(imagecodecs.png_encode(rgb, level=6))  # Pillow would cut it to 8 bits
+        png = bytes(imagecodecs.png_encode(rgb, level=6))  # Pillow would cut it to 8 bits
+        return png if icc is None else with_profile(png, icc)
     elif suffix == ".jpg":
         Image.fromarray(rgb).save(file, "JPEG", quality=95, subsampling=0, icc_profile=icc)
     else:
         Image.fromarray(rgb).save(file, "PNG", icc_profile=icc)
     return file.getvalue()
+
+
+def with_profile(png: bytes, icc: bytes) -> bytes:
+    """A PNG with an iCCP chunk after its header, which ends at byte 33 (ISO 15948, 11.3.2.3)."""
+    chunk = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc)
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:33] + framed + png[33:]
 
 
 def write(path: Path, content: bytes) -> None:
@@ -321,7 +335,7 @@ def make(shot: Shot, folder: Path) -> str:
 
     path = folder / shot.file
     truth_suffix = ".png" if path.suffix == ".jpg" else path.suffix
-    icc = photograph.icc
+    icc = photograph.icc or (profile("srgb") if shot.depth == 16 else None)
     write(path, encode(quantise(composite, shot.depth), path.suffix, icc))
     write(path.with_name(f"{path.stem}_m.png"), encode(quantise(mask, 8), ".png"))
     write(

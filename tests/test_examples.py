@@ -164,23 +164,37 @@ def test_two_runs_write_the_same_bytes(shots: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(shots)).read_bytes()
 
 
-def test_jpegs_keep_the_photographs_profile_and_full_colour(shots: Path) -> None:
-    """sRGB is embedded, Adobe RGB stays Adobe RGB, and chroma is not subsampled."""
-    profiles = {}
+def profile_in(path: Path) -> str | None:
+    """The name of the ICC profile inside a picture file."""
+    with Image.open(path) as picture:
+        icc = picture.info.get("icc_profile")
+    if not icc:
+        return None
+    return str(ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc)))).strip()
+
+
+def test_profiles_are_the_photographs_and_16_bits_have_one(shots: Path) -> None:
+    """What is sRGB says so where the sample does, Adobe RGB stays; each truth says the same."""
+    srgb, adobe = "sRGB IEC61966-2.1", "Adobe RGB (1998)"
+    assert {name: profile_in(shots / name) for name in EXPECTED} == {
+        "astronaut.jpg": srgb,
+        "cat.png": srgb,
+        "dahlia.jpg": srgb,
+        "motorcycle.tif": "sRGB",
+        "pagoda.jpg": srgb,
+        "rocket.jpg": adobe,
+        "studio/coffee.jpg": None,
+        "studio/shuttle.png": srgb,
+    }
+    for name, truth in EXPECTED.items():
+        assert profile_in(script.truth_folder(shots) / truth) == profile_in(shots / name)
+
+
+def test_jpegs_keep_full_colour(shots: Path) -> None:
+    """Chroma is not subsampled."""
     for name in (name for name in EXPECTED if name.endswith(".jpg")):
         with Image.open(shots / name) as picture:
             assert JpegImagePlugin.get_sampling(picture) == 0  # Pillow's 4:4:4
-            icc = picture.info.get("icc_profile")
-        if icc:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            profiles[name] = ImageCms.getProfileDescription(profile).strip()
-    srgb, adobe = "sRGB IEC61966-2.1", "Adobe RGB (1998)"
-    assert {
-        "astronaut.jpg": srgb,
-        "dahlia.jpg": srgb,
-        "pagoda.jpg": srgb,
-        "rocket.jpg": adobe,
-    } == profiles
 
 
 def test_fill_agrees_with_a_point_in_polygon_test() -> None:
