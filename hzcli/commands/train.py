@@ -111,7 +111,9 @@ def _from_weights(plan: Recipe, init: str | Path) -> tuple[Recipe, dict[str, Ten
     model = models.load(init)
     if isinstance(model.config, config_class(plan.model)):
         # Weights that know the work already: a full rate would first undo what they learnt.
-        plan = replace(plan, config=model.config, published="", rate=FINE_TUNING * plan.rate)
+        plan = replace(
+            plan, config=model.config, published="", rate=FINE_TUNING * plan.rate, norms_until=0.0
+        )
     elif plan.config is not None:
         plan = replace(plan, config=sized(plan.config, model.state_dict()))
     return plan, model.state_dict()

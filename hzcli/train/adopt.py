@@ -81,3 +81,15 @@ def freeze(model: nn.Module, names: tuple[str, ...]) -> None:
             parts = ", ".join(part for part, _ in model.named_children())
             raise UsageError(f"this model has no part {name!r}", f"Its parts are {parts}.")
         modules[name].requires_grad_(False).eval()
+
+
+def hold_norms(model: nn.Module, averaged: nn.Module) -> None:
+    """From here on normalise batches by statistics that stay: those of the averaged weights.
+
+    A batch's own statistics make each picture's result hang on the pictures beside it, which is
+    not so in use; what is learnt last is learnt on the function that is used.
+    """
+    for own, its in zip(model.modules(), averaged.modules(), strict=True):
+        if isinstance(own, nn.modules.batchnorm._BatchNorm):
+            own.load_state_dict({**own.state_dict(), **dict(its.named_buffers())})
+            own.eval()

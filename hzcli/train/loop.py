@@ -24,7 +24,7 @@ from torch import Tensor
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside
 from hzcli.train import echo
-from hzcli.train.adopt import adopt, freeze
+from hzcli.train.adopt import adopt, freeze, hold_norms
 from hzcli.train.adversary import Adversary
 from hzcli.train.charts import curve
 from hzcli.train.compose import GIVEN, RETOUCH, Batch
@@ -229,6 +229,7 @@ def train(
     objective = OBJECTIVES[recipe.objective]
     # Half the memory traffic where the hardware multiplies bf16; sums and colours stay float32.
     half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    held = False  # batch normalisation's statistics
     running, waiting, counted, since = 0.0, 0.0, 0, time.monotonic()
     saved = since
 
@@ -268,6 +269,9 @@ def train(
                 group["lr"] = rate_at(position(step), recipe)
                 if budget is not None:
                     group["lr"] *= min(1.0, (step + 1) / LEAST_WARMUP)
+            if not held and position(step) >= recipe.norms_until * recipe.steps:
+                hold_norms(model, ema)
+                held = True
             begun = time.monotonic()
             batch, stage = batches_ahead.next()
             waiting += time.monotonic() - begun

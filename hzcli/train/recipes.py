@@ -38,7 +38,8 @@ class Recipe:
     no sharpness is taken for a law. picture: edge at which the loss is taken, in thumbnails.
     crop: window decoded of it, in thumbnails; 0: all. local_from: share of the steps after
     which position-dependent parts are trained too (before, a table alone, where the model has
-    one).
+    one). norms_until: share of the steps in which batches are normalised by their own statistics;
+    after it by averaged ones, which stay, as in use.
     given: share of given composites in a batch, where the data have them. echo: how often each
     batch is used (train/echo.py); where composites are made on the CPU, two buys a fifth more
     steps in the same time. cache: edge of the
@@ -68,6 +69,7 @@ class Recipe:
     picture: float = 0.4
     crop: float = 0.0
     local_from: float = 0.0
+    norms_until: float = 1.0
     given: float = 0.6
     echo: int = 1
     cache: int = 256
@@ -135,7 +137,7 @@ COMPOSITES = Synthesis(
 
 
 def _modern(model: str, **numbers: Any) -> Recipe:
-    plan: dict[str, Any] = {"steps": 12_000, "echo": 2, **numbers}
+    plan: dict[str, Any] = {"steps": 12_000, "echo": 2, "norms_until": 0.6, **numbers}
     return Recipe(model, model, config_class(model).compact(), COMPOSITES, **plan)
 
 

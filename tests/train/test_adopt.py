@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hzcli.errors import UsageError
 from hzcli.models import aict, s2crnet
 from hzcli.models.hinet import HINet, HINetConfig
 from hzcli.train import loop, recipes
-from hzcli.train.adopt import adopt, freeze, sized
+from hzcli.train.adopt import adopt, freeze, hold_norms, sized
 from hzcli.train.export import save_weights
 
 SMALL = {"channels": (8, 16, 16, 32), "blocks": 1}
@@ -92,6 +93,24 @@ def test_what_is_frozen_stays(hinet: HINet) -> None:
     assert float(hinet.lut.weight.detach().abs().sum()) > 0
 
 
+def test_held_norms_treat_a_picture_as_in_use(hinet: HINet) -> None:
+    """The averaged statistics, and a result that does not hang on the batch; still learning."""
+    averaged = copy.deepcopy(hinet)
+    for buffer in averaged.buffers():
+        if buffer.is_floating_point():
+            buffer.add_(torch.rand_like(buffer))
+    hinet.train()
+    hold_norms(hinet, averaged)
+    rgb, mask = torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64)
+    _, together = hinet.encoder(rgb, mask)
+    _, alone = hinet.encoder(rgb[:2], mask[:2])
+    torch.testing.assert_close(together[:2], alone)
+    for (name, own), its in zip(hinet.named_buffers(), averaged.buffers(), strict=True):
+        assert torch.equal(own, its), name
+    together.sum().backward()
+    assert float(hinet.encoder.norm.weight.grad.abs().sum()) > 0
+
+
 def planned(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, **given: Any) -> tuple:
     """What `hz train` would have begun: its recipe, and the weights to start from."""
     seen = []
@@ -137,5 +156,6 @@ def test_weights_of_the_same_model_are_trained_on_at_a_tenth_of_the_rate(
         whole = recipes.get(name).rate
         plan, _ = planned(name, monkeypatch, tmp_path, init=tmp_path / "w.safetensors")
         assert plan.rate == pytest.approx(whole * (factor or 1))
+        assert (plan.norms_until == 0) == (factor is not None)
     plan, init = planned("hinet", monkeypatch, tmp_path)
     assert (plan.rate, init) == (rate, None)

@@ -19,10 +19,10 @@ from hzcli.errors import UsageError
 from hzcli.models.hinet import HINet, HINetConfig
 from hzcli.train import loop, recipes
 from hzcli.train.charts import curve
-from hzcli.train.compose import Composer, Synthesis
+from hzcli.train.compose import Batch, Composer, Synthesis
 from hzcli.train.export import export
 from hzcli.train.losses import foreground_mse, lut_range, relative
-from hzcli.train.objectives import Stage, modern
+from hzcli.train.objectives import Loss, Stage, modern
 from hzcli.train.photos import load_photos
 
 SMALL = HINetConfig(channels=(8, 16, 32, 32), blocks=1, code=32, hyper=16, thumbnail=64)
@@ -90,6 +90,30 @@ def test_figures_after_a_resume_count_what_was_done(pack: Path, tmp_path: Path):
         done = loop.train(_recipe(4), [pack], folder, resume=True, validate_every=100)
         losses.append(done["history"][-1]["loss"])
     assert 0.2 < losses[1] / losses[0] < 5
+
+
+def test_norms_are_held_for_the_last_steps(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also when the run was stopped and resumed after the change."""
+    seen = []
+
+    def spied(model: HINet, batch: Batch, stage: Stage) -> Loss:
+        seen.append((model.encoder.norm.training, model.encoder.norm.running_mean.clone()))
+        return modern(model, batch, stage)
+
+    monkeypatch.setitem(loop.OBJECTIVES, "modern", spied)
+
+    def stop(event: dict) -> None:
+        if event["event"] == "validated" and event["step"] == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    recipe = replace(_recipe(8), norms_until=0.5)
+    loop.train(recipe, [pack], tmp_path, validate_every=5, on_event=stop)
+    loop.train(recipe, [pack], tmp_path, resume=True, validate_every=5)
+    assert [training for training, _ in seen] == [True] * 4 + [False] * 4
+    means = [mean for _, mean in seen[4:]]
+    assert all(torch.equal(mean, means[0]) for mean in means)
 
 
 def test_no_photographs_is_a_usage_error(tmp_path: Path):
