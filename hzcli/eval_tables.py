@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hzcli.report import Result
-from hzcli.tables import METRICS, NAMES, WORST, _change, _ratio, _relative, _table, _time
+from hzcli.tables import METRICS, NAMES, WORST, Name, _change, _ratio, _relative, _table, _time
 from hzcli.wording import number, shown
 
 # Headings of what is compared, besides doing nothing.
@@ -42,9 +42,9 @@ def _figures(protocol: str, summary: Mapping[str, Any], console: Console) -> Non
     groups = summary["means"][protocol]
     everything = groups["all"]
     based = "ratio" in everything
-    table = _table(
-        f"Means, {'nothing done -> result' if based else 'results'} ({_named(protocol)})"
-    )
+    what = "nothing done -> result" if based else "results"
+    console.print(Text(f"Means, {what} ({_named(protocol)})"))
+    table = _table()
     table.add_column("mask", overflow="fold")
     others = [name for name in OTHERS if name in everything.get("others", {})]
     metrics: Sequence[str] = METRICS
@@ -125,8 +125,9 @@ def _worst(
     """The pictures that are farthest from their truth."""
     if len(rows) < 2:
         return
-    table = _table("Farthest from the truth")
-    table.add_column("picture", overflow="fold")
+    console.print(Text("Farthest from the truth"))
+    table = _table()
+    table.add_column("picture")
     for name in ("mask", "fMSE", "PSNR"):
         table.add_column(name, justify="right", no_wrap=True)
     worst = sorted(rows, key=lambda row: -(row["metrics"][protocol]["after"]["fmse"] or 0))
@@ -134,6 +135,6 @@ def _worst(
         sides = row["metrics"][protocol]
         share = f"{100 * row['foreground']:.0f} %"
         cells = [_change(sides, name) for name in ("fmse", "psnr")]
-        table.add_row(Text(names[id(row)]), share, *cells)
+        table.add_row(Name(names[id(row)]), share, *cells)
     console.print(table)
     console.print()

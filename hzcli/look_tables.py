@@ -11,7 +11,7 @@ from rich.text import Text
 
 from hzcli.engine.looks.hosts import LARGEST
 from hzcli.report import Result
-from hzcli.tables import MOST_ROWS, STYLES, _relative, _table, _time
+from hzcli.tables import MOST_ROWS, STYLES, Name, _relative, _table, _time
 from hzcli.wording import shown
 
 PLOT_WIDTH, PLOT_HEIGHT = 65, 17
@@ -47,7 +47,7 @@ def exported(result: Result, console: Console) -> None:
 def _residuals(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     names = dict(zip((id(row) for row in rows), _relative(rows), strict=True))
     table = _table()
-    table.add_column("picture", overflow="fold")
+    table.add_column("picture")
     table.add_column("look", no_wrap=True)
     for head in ("mean", "99 %", "max", "dE mean", "dE 99 %", "dE max"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -58,7 +58,7 @@ def _residuals(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             continue
         status = row["status"]
         if status != "done":
-            table.add_row(Text(names[id(row)]), Text(status, style=STYLES[status]))
+            table.add_row(Name(names[id(row)]), Text(status, style=STYLES[status]))
             continue
         figures = [
             row["residual"][what][name]
@@ -67,7 +67,7 @@ def _residuals(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         ]
         merged = row["trust"] is not None
         kind = "merged" if merged else "exact" if row["exact"] else "fitted"
-        table.add_row(Text(names[id(row)]), kind, *(f"{value:.2f}" for value in figures))
+        table.add_row(Name(names[id(row)]), kind, *(f"{value:.2f}" for value in figures))
     console.print(table)
     if len(rows) > len(chosen):
         console.print(Text(f"... and {len(rows) - len(chosen)} more", style="dim"))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -57,11 +60,7 @@ def _compared(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     for protocol in protocols or [None]:
         table = _table()
         if protocol is not None:
-            table.title, table.title_justify = (
-                f"Means, before -> after ({protocol} protocol)",
-                "left",
-            )
-            table.title_style = ""
+            console.print(Text(f"Means, before -> after ({protocol} protocol)"))
         table.add_column("model", overflow="fold")
         names = (
             ("n", "fMSE", "ratio", "PSNR", "worse", "time") if protocol else ("n", "change", "time")
@@ -137,14 +136,42 @@ def _ratio(group: Mapping[str, Any]) -> str:
     return "-" if group.get("ratio") is None else f"{group['ratio']:.2f}"
 
 
-def _table(title: str | None = None) -> Table:
+@dataclass(frozen=True)
+class Name:
+    """A picture's name on one line: a column that is too narrow takes out some of its middle.
+
+    Names of one shoot differ in their last letters. Whole they stand in the report.
+    """
+
+    text: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        gap = "..." if options.ascii_only else "\u2026"
+        yield Text(self.within(options.max_width, gap), no_wrap=True, overflow="crop")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, cell_len(self.text)).with_maximum(options.max_width)
+
+    def within(self, width: int, gap: str) -> str:
+        """The name in so many cells, two thirds of them for its end.
+
+        >>> Name("studio/portrait_0042.jpg").within(17, "...")
+        'stud...t_0042.jpg'
+        """
+        if cell_len(self.text) <= width:
+            return self.text
+        room = max(0, width - len(gap))
+        end = room - room // 3
+        last = set_cell_size(self.text[::-1], end)[::-1]
+        return set_cell_size(self.text, room - end) + gap + last
+
+
+def _table() -> Table:
     return Table(
-        title=title,
-        title_justify="left",
-        title_style="",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
+        collapse_padding=True,
         header_style="bold",
     )
 
@@ -155,7 +182,7 @@ def _pictures(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     names = dict(zip((id(row) for row in rows), _relative(rows), strict=True))
     protocol = next((name for row in rows for name in row["metrics"] or {}), None)
     table = _table()
-    table.add_column("picture", overflow="fold")
+    table.add_column("picture")
     for name in ("size", "mask", "change", *(("fMSE", "PSNR") if protocol else ()), "time"):
         table.add_column(name, justify="right", no_wrap=True)
     # What went wrong is what is looked for in a long list; sorting is stable.
@@ -168,7 +195,7 @@ def _pictures(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         size = "" if row["width"] is None else f"{row['width']} x {row['height']}"
         share = "" if row["foreground"] is None else f"{100 * row['foreground']:.0f} %"
         change = "" if row["change_mean"] is None else f"{row['change_mean']:.1f}"
-        cells: list[Text | str] = [Text(names[id(row)]), size, share, change]
+        cells: list[Name | Text | str] = [Name(names[id(row)]), size, share, change]
         if protocol:
             sides = (row["metrics"] or {}).get(protocol)
             cells += [_change(sides, name) if sides else "" for name in ("fmse", "psnr")]
@@ -182,7 +209,8 @@ def _pictures(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def _means(protocol: str, groups: Mapping[str, Any], console: Console) -> None:
-    table = _table(f"Means, before -> after ({protocol} protocol)")
+    console.print(Text(f"Means, before -> after ({protocol} protocol)"))
+    table = _table()
     table.add_column("foreground")
     for name in ("n", *(NAMES[metric] for metric in METRICS)):
         table.add_column(name, justify="right", no_wrap=True)

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from made_shots import Hz, colours, contents, disc, save, shot
+from rich.cells import cell_len
 
-from hzcli import __version__
+from hzcli import __version__, tables
 
 RUN = ("run", "shots", "--mask-suffix", "_m")
 
@@ -250,6 +253,41 @@ def test_tables_keep_within_80_columns(hz: Hz, tmp_path: Path) -> None:
 
     assert max(len(line) for line in out.splitlines()) <= 80
     assert "1 harmonised, 1 failed" in out
+
+
+def test_a_name_takes_one_line(hz: Hz, tmp_path: Path) -> None:
+    """With all metrics 18 letters stand whole; of more the middle goes, the end is told apart."""
+    names = ["studio/evening.png", "studio/a_long_walk_by_the_sea_0041.png"]
+    for name in [*names, "studio/a_long_walk_by_the_sea_0042.png"]:
+        shot(tmp_path / "shots" / name, truth="_gt.png")
+    shot(tmp_path / "shots/a.png", truth="_gt.png")
+
+    lines = hz(*RUN, "--truth-suffix", "_gt", "-j", "1").out.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    table = lines[2 : lines.index("")]
+    assert len(table) == 4
+    found = [line.split()[0] for line in table]
+    assert found[0] == "a.png" and found[3] == names[0]
+    for short, number in zip(found[1:3], ("0041.png", "0042.png"), strict=True):
+        assert short.startswith("studio") and "\u2026" in short and short.endswith(number)
+
+
+@given(
+    st.text(st.characters(categories=["L", "N", "P"]), min_size=1),
+    st.integers(1, 40),
+    st.sampled_from(["\u2026", "..."]),
+)
+def test_a_shortened_name_fills_its_column(name: str, width: int, gap: str) -> None:
+    """As many cells as there are, wide letters counted; what fits stays; both ends are its own."""
+    found = tables.Name(name).within(width, gap)
+
+    if cell_len(name) <= width:
+        assert found == name
+    elif width >= len(gap):
+        assert cell_len(found) == width
+        first, last = found.split(gap, 1) if gap not in name else ("", "")
+        assert name.startswith(first.rstrip()) and name.endswith(last.lstrip())
 
 
 @pytest.mark.parametrize("jobs", ["1", "3"])

@@ -44,7 +44,7 @@ def _jxl(path):
 
 
 def _avif(path):
-    path.write_bytes(imagecodecs.avif_encode(RAMP >> 4, level=100, bitspersample=12))
+    path.write_bytes(imagecodecs.avif_encode(RAMP >> 4, level=100, speed=10, bitspersample=12))
 
 
 def _heic(path):

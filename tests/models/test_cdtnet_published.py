@@ -148,7 +148,7 @@ def test_goldens_notice_a_changed_step(
         ({"blend": True}, {"images"}),
         ({"legacy_layout": True}, {"lut_images", "images"}),
     ],
-    ids=str,
+    ids=["pooling", "blend", "layout"],
 )
 def test_goldens_notice_another_reading(
     net: PublishedCDTNet, readings: dict[str, Any], hurt: set[str]
