@@ -61,33 +61,28 @@ class Modulated:
 
     def initial(self) -> Tensor:
         """A vector for which every weight is tanh(1) * basic: a plain MLP to start from."""
-        vector = normal(self.length) * 0.1
+        vector = normal(self.length, scale=0.1)
         for a, b, bias in self.split(vector):
             b.zero_()
             a[..., 0] = 1
             b[..., 0, :] = 1
             bias.zero_()
-        return self._joined(self.split(vector), vector)
-
-    @staticmethod
-    def _joined(layers: list[tuple[Tensor, Tensor, Tensor]], like: Tensor) -> Tensor:
-        parts = [part.reshape(*like.shape[:-1], -1) for layer in layers for part in layer]
-        return torch.cat(parts, -1)
+        return vector  # which the parts are views of
 
     def basics(self) -> nn.ParameterList:
         """Learnt factors, scaled so that tanh(1) * basic keeps the variance of activations;
         those of colours (three outputs) start near 0."""
         return nn.ParameterList(
-            normal(a, b) * (math.sqrt(2 / a) / math.tanh(1)) * (0.02 if b == 3 else 1)
+            normal(a, b, scale=math.sqrt(2 / a) / math.tanh(1) * (0.02 if b == 3 else 1))
             for a, b in pairwise(self.sizes)
         )
 
 
-def normal(*shape: int) -> Tensor:
-    """Standard normal numbers; none on the meta device, where weights are about to be loaded
-    and drawing them would only import a second's worth of torch."""
+def normal(*shape: int, scale: float = 1.0) -> Tensor:
+    """Normal numbers of deviation `scale`; none on the meta device, where weights are about to be
+    loaded and drawing or scaling them would only import a second's worth of torch."""
     x = torch.empty(shape)
-    return x if x.is_meta else x.normal_()
+    return x if x.is_meta else x.normal_(std=scale)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

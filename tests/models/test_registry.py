@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -265,3 +267,16 @@ def test_a_checkpoint_is_sent_to_import(tmp_path: Path) -> None:
         models.load(path)
 
     assert error.value.hint == f"First: hz models import {path}"
+
+
+def test_loading_what_ships_imports_no_compiler() -> None:
+    """On the meta device many a call of torch brings its tracer and sympy: a second and a half
+    before the first picture."""
+    code = (
+        "import sys\nfrom hzcli import models\n"
+        "for name in sys.argv[1:]:\n    models.load(name)\n"
+        "print([n for n in ('torch._dynamo', 'sympy') if n in sys.modules])"
+    )
+    names = ("hinet", "cdtnet", "cdtnet-sim", "s2crnet", "aict", "hdnet-lite")
+    ran = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True)
+    assert ran.stdout == "[]\n", ran.stderr

@@ -34,6 +34,7 @@ from hzcli.core.transform import Reach, Thumbnail
 from hzcli.core.window import Window
 from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
+from hzcli.nets.modulated import normal
 from hzcli.nets.tables import table_layer
 from hzcli.nets.views import look, multiple_of_32
 
@@ -103,7 +104,7 @@ class Mapping3D(nn.Module):
         super().__init__()
         # Random and smooth, and no weight: nothing is changed, and all may learn.
         self.size = size
-        self.tables = nn.Parameter(_resized(torch.randn(count, 3, 8), size))
+        self.tables = nn.Parameter(_resized(normal(count, 3, 8), size))
         self.classifier = nn.Linear(code, count)
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -117,6 +118,8 @@ class Mapping3D(nn.Module):
 
 def _resized(tables: Tensor, size: int) -> Tensor:
     """Tables (N, 3, n^3) at other nodes, trilinear."""
+    if tables.is_meta:  # as `normal`: the shape alone is asked for
+        return torch.empty(*tables.shape[:2], size**3)
     n = round(tables.shape[2] ** (1 / 3))
     cubes = tables.unflatten(2, (n, n, n))
     return F.interpolate(cubes, (size,) * 3, mode="trilinear", align_corners=True).flatten(2)

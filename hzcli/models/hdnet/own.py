@@ -36,6 +36,7 @@ from hzcli.core.window import Window
 from hzcli.models.hdnet.dynamics import LocalDynamics, mask_aware
 from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
+from hzcli.nets.modulated import normal
 from hzcli.nets.rain import Rain
 from hzcli.nets.tables import GAIN, POLYNOMIALS, start_at_identity, table_of
 from hzcli.nets.views import look, multiple_of_32
@@ -92,9 +93,11 @@ class Dynamics(nn.Module):
         super().__init__()
         self.choose = nn.Linear(code, CHOICES)
         self.kernels = nn.Linear(CHOICES, 2 * channels**2)
-        nn.init.normal_(self.kernels.weight, 0, 0.02)
-        with torch.no_grad():  # at first little more than the identity
-            self.kernels.bias.copy_(torch.eye(channels).repeat(2, 1).flatten())
+        self.kernels.weight = nn.Parameter(normal(*self.kernels.weight.shape, scale=0.02))
+        # At first little more than the identity.
+        start = torch.zeros(2, channels, channels)
+        start.diagonal(dim1=1, dim2=2).fill_(1)
+        self.kernels.bias = nn.Parameter(start.flatten())
 
     def forward(self, x: Tensor, mask: Tensor, code: Tensor) -> Tensor:
         """Eq. (6): (B, D, h, w), its mask (B, 1, h, w) and the code."""

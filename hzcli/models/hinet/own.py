@@ -176,7 +176,7 @@ class HINet(nn.Module):
         self.basics = nn.ModuleList(m.basics() for m in mlps)
         self.waves = nn.Parameter(torch.empty(2, c.waves).uniform_(-(4.5**0.5), 4.5**0.5))
         self.phases = nn.Parameter(torch.zeros(c.waves))
-        self.table = nn.Parameter(normal(1, c.table, c.table_edge, c.table_edge) * 0.02)
+        self.table = nn.Parameter(normal(1, c.table, c.table_edge, c.table_edge, scale=0.02))
         self.starts = nn.ParameterList(m.initial() for m in mlps)
         if not self.table.is_meta:
             self._start_heads()
