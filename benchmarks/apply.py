@@ -9,9 +9,11 @@ A picture of 16 bits, 24 megapixels unless said otherwise, in memory; no file is
   copy         of the picture, to memory that is in use already
   matmul       float32, 2048 x 2048, of which GFLOP/s are printed
   grid_sample  torch's lookup of the 33-cube in bands of 40 rows, codes to codes
-  33-cube ..   what `hz apply-lut` does: through OpenColorIO, if installed, and through numpy
+  33-cube ..   what `hz apply-lut` does: by the native kernel and through OpenColorIO, where these
+               are installed, and through numpy
   others       what `hz run` does after the network's answer, band by band, blend and statistics
-               included: S2CRNet's curves, tables, PCT-Net's and AICT's maps, HINet's decoder
+               included: S2CRNet's curves, tables, PCT-Net's and AICT's maps, HINet's decoder;
+               "plain" as it is without native kernels for looks
 
 All take their turns in one process. Printed is the least CPU time of all rounds (that of all
 threads together) and the least wall time, each as a multiple of the copy; inside masks, also
@@ -29,11 +31,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from hzcli.core import native
 from hzcli.core.curves import Curves
 from hzcli.core.lut import Lut3D
 from hzcli.core.mask import bounding_box
@@ -49,6 +53,8 @@ from hzcli.models.hinet import HINet, HINetConfig
 from hzcli.models.pctnet import PCTNet, PCTNetConfig
 
 Work = Callable[[], object]
+
+LOOKS = ("curves", "table of 7", "table of 33", "affine maps", "curve maps")
 
 
 def photograph(height: int, width: int) -> np.ndarray:
@@ -135,13 +141,29 @@ def transforms(size: Size) -> dict[str, Transform]:
     return found
 
 
-def engine(transform: Transform, codes: np.ndarray, mask: np.ndarray, out: np.ndarray) -> None:
+Box = tuple[int, int, int, int]
+
+
+def surveyed(mask: np.ndarray) -> tuple[Box, int]:
+    """What the first pass says of a mask: its box, how many pixels it holds."""
+    box = bounding_box(mask)
+    assert box is not None
+    return box, int(np.count_nonzero(mask))
+
+
+def engine(
+    transform: Transform,
+    codes: np.ndarray,
+    mask: np.ndarray,
+    out: np.ndarray,
+    survey: tuple[Box, int] | None = None,
+) -> None:
     """The engine's second pass, between reading and writing."""
     size = Size(*mask.shape)
-    box = bounding_box(mask)
+    box, inside = survey or surveyed(mask)
     chosen = plan(size, box, transform.reach, None)
     scales = [1 / np.iinfo(x.dtype).max for x in (codes, mask)]
-    counted = rows_counted(box, int(np.count_nonzero(mask)))
+    counted = rows_counted(box, inside)
     work = Recolour(transform, 1.0, torch.device("cpu"), scales, counted=counted)
     for window, inside in windows_of(size, box, chosen.band_rows, transform.reach):
         seen = window.grow(transform.reach.halo, transform.reach.align) if inside else window
@@ -151,6 +173,15 @@ def engine(transform: Transform, codes: np.ndarray, mask: np.ndarray, out: np.nd
         deliver(band.own(band.codes), rows, None, False)
         if inside:
             work.band(band, rows, chosen.tile_columns)
+
+
+def plain(*args: Any) -> None:
+    """`engine` without native kernels for looks."""
+    least, native.LEAST = native.LEAST, 1 << 60
+    try:
+        engine(*args)
+    finally:
+        native.LEAST = least
 
 
 def products(transform: Transform) -> float:
@@ -206,21 +237,31 @@ def works(
     assert mine.table is not None
     grid = sampled(mine.table)
     yield "grid_sample", "", lambda: grid(codes, out)
-    for through in ("ocio", "numpy"):
+    every = {"": None, **masks}
+    for through in ("native", "ocio", "numpy"):
         for interpolation in ("tetrahedral", "trilinear"):
+            large = through == "native"
             try:
-                ready = prepare(mine, through=through, interpolation=interpolation)
+                ready = prepare(
+                    mine, through="numpy" if large else through, interpolation=interpolation
+                )
             except ImportError:
                 continue
-            name = f"33-cube {through} {interpolation}"
-            yield name, "", lambda p=ready: recolour(out, None, p, pool)
-            for kind, mask in masks.items():
-                yield name, kind, lambda p=ready, m=mask: recolour(out, m, p, pool)
+            if large and ready.recolouring.native is None:
+                continue
+            for kind, mask in every.items():
+                yield (
+                    f"33-cube {through} {interpolation}",
+                    kind,
+                    lambda p=ready, m=mask, n=large: recolour(out, m, p, pool, large=n),
+                )
+    every[""] = np.full(codes.shape[:2], 255, np.uint8)
     for name, transform in transforms(Size(*codes.shape[:2])).items():
-        whole = np.full(codes.shape[:2], 255, np.uint8)
-        yield name, "", lambda t=transform, m=whole: engine(t, codes, m, out)
-        for kind, mask in masks.items():
-            yield name, kind, lambda t=transform, m=mask: engine(t, codes, m, out)
+        for kind, mask in every.items():
+            args = (transform, codes, mask, out, surveyed(mask))
+            yield name, kind, lambda a=args: engine(*a)
+            if name in LOOKS and native.kernel("curves"):
+                yield f"{name}, plain", kind, lambda a=args: plain(*a)
 
 
 Times = dict[tuple[str, str], tuple[float, float]]  # wall and CPU ms, by what and in which mask
@@ -257,8 +298,10 @@ def aims(best: Times, shares: dict[str, float], rate: float, inr: float) -> Iter
             said.append(f"{value:.2f} by {name} ({'met' if met else 'NOT met'})")
         return " ".join(said)
 
-    fast = "33-cube ocio tetrahedral"
-    for name, most in ((fast, 12), ("curves", 6), ("affine maps", 25), ("curve maps", 25)):
+    fast = "33-cube native tetrahedral"
+    fast = fast if (fast, "") in best else "33-cube ocio tetrahedral"
+    most_copies = {fast: 12, "table of 33": 12, "curves": 6, "affine maps": 25, "curve maps": 25}
+    for name, most in most_copies.items():
         if (name, "") in best:
             yield told(
                 name,

@@ -1,8 +1,9 @@
 """Affine colour maps from 16-bit codes to 16-bit codes, on a CPU.
 
 A block of pixels goes the whole way while a core's cache holds it: to float32, through the
-matrices, by the mask between old and new, rounded once. The matrices are scaled to codes before.
-What is not in the mask is not looked at, and keeps its code.
+matrices, by the mask between old and new, rounded once; of large pictures by a native kernel,
+where there is one. The matrices are scaled to codes before. What is not in the mask is not looked
+at, and keeps its code.
 
 Shapes: T taps of an interpolation, (h, w) pixels.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hzcli.core import native
 from hzcli.core.affine import AffineMap
 from hzcli.core.codes import WHITE, blocks
 from hzcli.core.sampling import places, taps
@@ -51,6 +53,7 @@ class CodedMaps:
         mask: np.ndarray,
         window: Window,
         pool: Executor | None = None,
+        large: bool = False,
     ) -> None:
         """Recolour rows of a picture in place, where the mask is above 0.
 
@@ -58,7 +61,9 @@ class CodedMaps:
             rows: (h, w, 3) uint16, the source, and afterwards the result. mask: (h, w) uint8 or
                 uint16, full scale inside. window: which part of the picture these are.
             pool: threads to share the work; they change no byte.
+            large: whether the picture is worth a native kernel.
         """
+        part_of = self._native if large and native.kernel("maps") is not None else self._part
         parts = [
             (slice(top, min(top + PART[0], len(rows))), columns)
             for top in range(0, len(rows), PART[0])
@@ -70,7 +75,7 @@ class CodedMaps:
                 top, left = window.top + part[0].start, window.left + part[1].start
                 height, width = mask[part].shape
                 with torch.inference_mode():  # which holds for a thread
-                    self._part(
+                    part_of(
                         rows[part],
                         mask[part],
                         Window(top, top + height, left, left + width, window.size),
@@ -118,6 +123,13 @@ class CodedMaps:
             for c in range(3):
                 np.copyto(pixels[..., c], planes[c], casting="unsafe")
 
+    def _native(self, rows: np.ndarray, mask: np.ndarray, window: Window) -> None:
+        """As `_part`, by the kernel."""
+        wide, index, weight = self._wide(window)
+        by_kernel = native.maps(wide.numpy(), index.numpy(), weight.numpy())
+        assert by_kernel is not None
+        by_kernel.recolour(rows, mask, self._strength)
+
     def _blocks(self, window: Window) -> Iterator[tuple[slice, tuple[Tensor, ...], Tensor]]:
         """A window's rows between the same rows of the grid, a block's at a time.
 
@@ -125,17 +137,9 @@ class CodedMaps:
             Which rows of the window; four times what the colours and 1 are to be multiplied with,
             (T, 3, 1, w); the taps' weights (T, h, 1).
         """
-        index, weight = self._taps(window.top, window.bottom, window.size.height, 0)
+        wide, index, weight = self._wide(window)
         weight = weight.unsqueeze(-1)  # (T, h, 1)
-        first = int(index.min())
-        near = self._maps[first : int(index.max()) + 1]
-        columns, shares = self._taps(window.left, window.right, window.size.width, 2)
-        # By numpy: torch takes ten times as long to select columns.
-        parts = [torch.from_numpy(near.take(x, 2, mode="clip")) for x in columns.numpy()]
-        wide = parts[0].mul_(shares[0])  # (rows of the grid that are read, 12, w)
-        for part, share in zip(parts[1:], shares[1:], strict=True):
-            wide.addcmul_(part, share)
-        cell = (index - first).T.tolist()
+        cell = index.T.tolist()
         ends = [y for y in range(1, len(cell)) if cell[y] != cell[y - 1]]
         for top, bottom in pairwise([0, *ends, len(cell)]):
             maps = wide[cell[top]].unflatten(1, (3, 4)).unsqueeze(3).unbind(2)
@@ -144,6 +148,23 @@ class CodedMaps:
             for start in range(top, bottom, step):
                 rows = slice(start, min(start + step, bottom))
                 yield rows, maps, weight[:, rows]
+
+    def _wide(self, window: Window) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps at a window's columns, on the rows of the grid that its rows lie between.
+
+        Returns:
+            (rows of the grid, 12, w); which of these and in what shares, (T, h) each.
+        """
+        index, weight = self._taps(window.top, window.bottom, window.size.height, 0)
+        first = int(index.min())
+        near = self._maps[first : int(index.max()) + 1]
+        columns, shares = self._taps(window.left, window.right, window.size.width, 2)
+        # By numpy: torch takes ten times as long to select columns.
+        parts = [torch.from_numpy(near.take(x, 2, mode="clip")) for x in columns.numpy()]
+        wide = parts[0].mul_(shares[0])
+        for part, share in zip(parts[1:], shares[1:], strict=True):
+            wide.addcmul_(part, share)
+        return wide, index - first, weight
 
     def _taps(self, start: int, stop: int, whole: int, axis: int) -> tuple[Tensor, Tensor]:
         """Of pixels [start, stop) of `whole` along an axis of the maps: see `sampling.taps`."""

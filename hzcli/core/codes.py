@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from hzcli.core.native import Native
 
 WHITE = 65535
 BLOCK = 1 << 14  # pixels at once, so that a core's cache holds all steps
@@ -30,6 +34,11 @@ class Coded(Protocol):
 
     def colours(self, codes: np.ndarray) -> np.ndarray:
         """Codes (N, 3) uint16 to numbers in codes (N, 3) float32, neither rounded nor clamped."""
+        ...
+
+    @property
+    def native(self) -> Native | None:
+        """The same by a native kernel, where there is one."""
         ...
 
 
@@ -88,6 +97,13 @@ class CodedCurves:
             out[c] = self._numbers[c][codes[:, c]]
         return out.T
 
+    @cached_property
+    def native(self) -> Native | None:
+        """As `Coded.native`."""
+        from hzcli.core import native
+
+        return native.curves(self._numbers, self._codes)
+
     def _work(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices into three tables one behind the other, a view of what differs from code to
         code (the lowest 16 bits), and room for what is found."""
@@ -128,9 +144,13 @@ class OcioTable:
     """
 
     def __init__(
-        self, table: np.ndarray, interpolation: str, shaped: np.ndarray | None = None
+        self,
+        table: np.ndarray,
+        interpolation: Literal["tetrahedral", "trilinear"],
+        shaped: np.ndarray | None = None,
     ) -> None:
         self._ocio = ocio = _opencolorio()
+        self._given = table, interpolation, shaped
         self._own = threading.local()
         self._within = bool(table.min() >= 0 and table.max() <= 1)
         chain = ocio.GroupTransform()
@@ -164,6 +184,13 @@ class OcioTable:
         for (_, part), new in self._looked_up(codes.reshape(1, -1)):
             np.subtract(new, 0.5, out=out.reshape(-1)[part])
         return out
+
+    @cached_property
+    def native(self) -> Native | None:
+        """As `Coded.native`."""
+        from hzcli.core import native
+
+        return native.table(*self._given)
 
     def _looked_up(self, codes: np.ndarray) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
         """Codes (h, 3 w) part by part.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+ROWS, COLUMNS = 32, 512  # that are looked at together
+
 
 def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     """(top, bottom, left, right) of the pixels above 0 of an (h, w) mask; None if there are none.
@@ -12,8 +14,24 @@ def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     >>> bounding_box(np.array([[0, 0, 0], [0, 1, 2]]))
     (1, 2, 1, 3)
     """
-    rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
+    top, bottom = _ends(mask, ROWS)
+    if top == bottom:
         return None
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    left, right = _ends(mask[top:bottom].T, COLUMNS)
+    return top, bottom, left, right
+
+
+def _ends(mask: np.ndarray, step: int) -> tuple[int, int]:
+    """First and last row (exclusive) that has something; from outside inwards, and no further."""
+    for start in range(0, len(mask), step):
+        some = np.flatnonzero(mask[start : start + step].any(axis=1))
+        if some.size:
+            break
+    else:
+        return 0, 0
+    for stop in range(len(mask), 0, -step):
+        low = max(0, stop - step)
+        last = np.flatnonzero(mask[low:stop].any(axis=1))
+        if last.size:
+            break
+    return start + int(some[0]), low + int(last[-1]) + 1

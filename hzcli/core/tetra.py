@@ -14,11 +14,15 @@ Shapes: n nodes a side, m entries of a shaper, N colours.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from hzcli.core.codes import BLOCK, WHITE, blocks
+
+if TYPE_CHECKING:
+    from hzcli.core.native import Native
 
 Interpolation = Literal["tetrahedral", "trilinear"]
 Domain = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -111,6 +115,7 @@ class CodedLook:
     ) -> None:
         self._interpolation = interpolation
         shaped = shaped_codes(shaper, domain)
+        self._given = table, interpolation, shaped
         n = self._size = table.shape[0]
         packed = shaped is None and n <= _PACKED_SIZE
         self._int = np.int32 if packed else np.int64
@@ -138,6 +143,13 @@ class CodedLook:
             these = slice(start, start + BLOCK)
             out[:, these] = self._look_up(codes[these].T, work)
         return out.T
+
+    @cached_property
+    def native(self) -> Native | None:
+        """As `hzcli.core.codes.Coded.native`."""
+        from hzcli.core import native
+
+        return native.table(*self._given)
 
     def _block(self, codes: np.ndarray, out: np.ndarray, work: _Work) -> None:
         # Channel by channel: numpy is three times slower on (h, w, 3) seen as (3, h, w).

@@ -1,9 +1,10 @@
 """Recolouring from code to code: rows of a picture, all of them or the pixels inside a mask.
 
-For what knows no place: curves and tables that a model predicts, and looks. Pixels that the mask
-holds whole never become float here: where they fill rectangles, they are recoloured in place,
-elsewhere gathered and put back. Of those that it holds in part, and of these alone, the colour is
-taken as a number, blended, and rounded once. Pixels that it leaves out keep their code.
+For what knows no place: curves and tables that a model predicts, and looks. A native kernel takes
+large pictures, where there is one. Else, pixels that the mask holds whole never become float here:
+where they fill rectangles, they are recoloured in place, elsewhere gathered and put back. Of those
+that it holds in part, and of these alone, the colour is taken as a number, blended, and rounded
+once. Pixels that it leaves out keep their code.
 """
 
 from __future__ import annotations
@@ -13,21 +14,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hzcli.core import native as kernels
 from hzcli.core.codes import LARGEST_TABLE, WHITE, Coded, CodedCurves, OcioTable
+from hzcli.core.tetra import UNIT, CodedLook
 
 if TYPE_CHECKING:
     from hzcli.core.affine_codes import CodedMaps
     from hzcli.core.transform import Transform
+    from hzcli.core.window import Size
 
 STRIP = 32  # rows of which the columns with mask are looked for together
-SHARED = 4 * STRIP  # rows that a thread takes at a time
+SHARED = 4 * STRIP  # rows that a thread takes at a time ..
+SHARED_NATIVE = 2 * SHARED  # .. by a kernel
 FULL = bytes([1]) * 64  # columns of a strip that are worth a call of their own
 GATHERED = 1 << 15  # pixels recoloured at once, so that a core's cache holds them
 PIXEL = np.dtype("V6")  # three codes, moved as one: ten times as fast as (.., 3) by numpy's masks
 
 
-def prepared(transform: Transform | None, strength: float) -> Coded | CodedMaps | None:
-    """A Transform as something that goes from code to code; None for those that need numbers."""
+def prepared(
+    transform: Transform | None, strength: float, size: Size | None = None
+) -> Coded | CodedMaps | None:
+    """A Transform as something that goes from code to code; None for those that need numbers.
+
+    Args:
+        size: of the picture, which may be too small for what there is.
+    """
     from hzcli.core.affine import AffineMap
     from hzcli.core.affine_codes import CodedMaps
     from hzcli.core.curves import CODES, Curves
@@ -38,8 +49,9 @@ def prepared(transform: Transform | None, strength: float) -> Coded | CodedMaps 
         return CodedMaps(transform, strength) if finite else None
     if isinstance(transform, Curves):
         values = transform.even(CODES).knots[0].double().cpu().numpy().clip(0, 1)
-        source = np.linspace(0, 1, CODES)
-        values = source + strength * (values - source)
+        if strength != 1:
+            source = np.linspace(0, 1, CODES)
+            values = source + strength * (values - source)
         return CodedCurves(values) if np.isfinite(values).all() else None
     if isinstance(transform, Lut3D) and transform.lut.shape[-1] <= LARGEST_TABLE:
         table = transform.lut[0].detach().float().cpu().permute(1, 2, 3, 0).numpy()
@@ -48,11 +60,19 @@ def prepared(transform: Transform | None, strength: float) -> Coded | CodedMaps 
         if plain or (strength == 1 and bool(np.isfinite(table).all())):
             axis = np.linspace(0, 1, len(table), dtype=np.float32)
             same = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+            table = same + np.float32(strength) * (table - same)
             try:
-                return OcioTable(same + np.float32(strength) * (table - same), "trilinear")
+                return OcioTable(table, "trilinear")
             except ImportError:
-                return None
+                # Where only numpy is left, torch is faster.
+                native = size is not None and is_large(size) and kernels.kernel("trilinear")
+                return CodedLook(table, None, UNIT, "trilinear") if native else None
     return None
+
+
+def is_large(size: Size) -> bool:
+    """Whether a picture is worth a native kernel."""
+    return size.pixels >= kernels.LEAST
 
 
 def recolour(
@@ -62,6 +82,7 @@ def recolour(
     weight: float = 1.0,
     codes: np.ndarray | None = None,
     pool: Executor | None = None,
+    large: bool = False,
 ) -> None:
     """Recolour rows of a picture, in place.
 
@@ -71,18 +92,24 @@ def recolour(
         weight: share of the new colour in a pixel that the mask holds whole.
         codes: (h, W, 3), the same source as it was read: curves are faster at 8 bits.
         pool: threads to share the work; they change no byte.
+        large: whether the picture is, see `is_large`.
     """
+    native = coded.native if large else None
     if codes is None or codes.itemsize != 1 or not isinstance(coded, CodedCurves):
         codes = None
 
     def work(part: slice) -> None:
         own, short = (None if x is None else x[part] for x in (mask, codes))
+        if native is not None:
+            native.recolour(rows[part], own, weight)
+            return
         _Rows(rows[part], own, coded, weight, short).recolour()
 
     if pool is None:
         work(slice(None))
         return
-    for _ in pool.map(work, [slice(y, y + SHARED) for y in range(0, len(rows), SHARED)]):
+    step = SHARED if native is None else SHARED_NATIVE
+    for _ in pool.map(work, [slice(y, y + step) for y in range(0, len(rows), step)]):
         pass
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from hzcli.engine.pipeline import heed
@@ -30,22 +31,36 @@ class Clock:
 
 
 @contextmanager
-def ahead(read: Callable[[Item], Band], items: Iterable[Item]) -> Iterator[Iterator[Band]]:
-    """Gives the results of `read` in order, each begun while its forerunner is worked on."""
-    with ThreadPoolExecutor(1, "hz-read") as pool:
+def ahead(
+    read: Callable[[Item], Band],
+    items: Iterable[Item],
+    pool: Executor | None = None,
+    count: int = 1,
+) -> Iterator[Iterator[Band]]:
+    """Gives the results of `read` in order, each begun while its forerunner is worked on.
+
+    Args:
+        pool: who reads, and is left in peace at the end; None: a thread of its own.
+        count: how many are begun ahead.
+    """
+    with ThreadPoolExecutor(1, "hz-read") if pool is None else nullcontext(pool) as readers:
+        waiting: deque[Future[Band]] = deque()
 
         def results() -> Iterator[Band]:
-            waiting: Future[Band] | None = None
             for item in items:
                 heed()
-                following = pool.submit(read, item)
-                if waiting is not None:
-                    yield waiting.result()
-                waiting = following
-            if waiting is not None:
-                yield waiting.result()
+                waiting.append(readers.submit(read, item))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
-        yield results()
+        try:
+            yield results()
+        finally:
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
 
 
 @contextmanager

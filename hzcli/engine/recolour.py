@@ -23,6 +23,9 @@ from hzcli.engine.workers import workers
 from hzcli.errors import ModelError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from hzcli.core.codes import Coded
     from hzcli.engine.colour import Colour
 
 # How much each channel's change counts in a grey picture's: ITU-R BT.709.
@@ -159,9 +162,9 @@ class Recolour:
         self._extended = extended or colour is not None
         self._grey = grey
         # From code to code, where nothing stands between the codes and the Transform.
-        direct = device.type == "cpu" and not self._extended and not grey
-        self._coded = coded.prepared(transform, strength) if direct else None
-        self._pool = workers() if self._coded is not None else None
+        self._direct = device.type == "cpu" and not self._extended and not grey
+        self._coded: Coded | CodedMaps | None = None
+        self._pool: Executor | None = None
         self._buffers: dict[str, np.ndarray] = {}
         self._seen = Change(counted)
         self.change = self._seen.figures
@@ -175,6 +178,10 @@ class Recolour:
             return
         top, bottom, left, right = box
         self._seen.meet(mask[self._seen.rows(band.window.top)])
+        if self._direct:
+            self._direct = False
+            self._coded = coded.prepared(self._transform, self._strength, band.window.size)
+            self._pool = workers() if self._coded is not None else None
         if self._coded is not None and rows.dtype == np.uint16:
             inner = np.s_[top:bottom, left:right]
             at, by = band.window.top, band.window.left
@@ -197,10 +204,11 @@ class Recolour:
         assert self._coded is not None
         some = self._seen.rows(window.top)
         before = rows[some].copy()
+        large = coded.is_large(window.size)
         if isinstance(self._coded, CodedMaps):
-            self._coded.recolour(rows, mask, window, self._pool)
+            self._coded.recolour(rows, mask, window, self._pool, large)
         else:
-            coded.recolour(rows, mask, self._coded, codes=codes, pool=self._pool)
+            coded.recolour(rows, mask, self._coded, codes=codes, pool=self._pool, large=large)
         self._seen.between(before, rows[some])
 
     def _tile(self, band: Band, tile: Window, rows: np.ndarray) -> None:

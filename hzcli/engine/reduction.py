@@ -2,11 +2,14 @@
 
 A thumbnail's pixel depends on few of a line's pixels, so most of a matrix is 0: it is made, and
 multiplied, in parts. Colours become float a few rows at a time, while a core's cache holds them:
-that conversion, not the sums, is most of the work.
+that conversion, not the sums, is most of the work. Where the sums are means of codes, they are
+added up as whole numbers instead, see `boxes`.
 """
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,7 @@ import numpy as np
 import torch
 
 from hzcli.core.window import Size
+from hzcli.engine.boxes import box_sums, runs
 
 if TYPE_CHECKING:
     from hzcli.engine.colour import Colour
@@ -21,17 +25,30 @@ if TYPE_CHECKING:
 FILTERS = ("area", "bilinear", "triangle")
 # Numbers that are converted at once: 1 MB. Fixed, so that the sums' order is.
 CONVERTED = 1 << 18
+# Pixels along a box's edge from which on whole numbers are the faster sums.
+LEAST = 6
 # Target columns whose weights are one matrix.
 TOGETHER = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """What some of a picture's pixels add to a square: (rows, c, columns) from (top, left) on."""
+
+    top: int
+    left: int
+    sums: np.ndarray
 
 
 class Square:
     """A picture of `size`, summed up to a square of `edge` pixels as its rows come."""
 
     def __init__(self, size: Size, edge: int, channels: int, filter: str) -> None:
-        self._height, self._width, self._filter = size.height, size.width, filter
-        self._sums = np.zeros((edge, channels, edge), np.float32)
-        self._buffer = np.empty(0, np.float32)
+        self._height, self._width, self._edge, self._filter = size.height, size.width, edge, filter
+        # Parts may come in any order: in float64 that is not seen.
+        self._sums = np.zeros((edge, channels, edge))
+        self._boxes = filter == "area" and LEAST * edge <= min(size.height, size.width)
+        self._held = threading.local()
 
     def add(
         self,
@@ -43,26 +60,46 @@ class Square:
     ) -> None:
         """Pixels (h, w, c) from row `top` and column `left` on, times `scale`, then as `colour`
         shows them."""
-        down, first = weights_of(self._height, len(self._sums), top, top + len(codes), self._filter)
+        self.take(self.part(codes, scale, top, colour, left))
+
+    def take(self, part: Part | None) -> None:
+        """Add what `part` gave."""
+        if part is not None:
+            rows, _, columns = part.sums.shape
+            at = self._sums[part.top : part.top + rows, :, part.left : part.left + columns]
+            at += part.sums
+
+    def part(
+        self,
+        codes: np.ndarray,
+        scale: float,
+        top: int,
+        colour: Colour | None = None,
+        left: int = 0,
+    ) -> Part | None:
+        """What `add` adds, None for nothing. Several threads may ask at once."""
+        height, (width, channels) = len(codes), codes.shape[1:]
+        if colour is None and codes.dtype.kind == "u" and self._boxes and codes.size:
+            lines = runs(self._height, self._edge, top, top + height)
+            places = runs(self._width, self._edge, left, left + width)
+            return Part(lines.first, places.first, box_sums(codes, lines, places) * scale)
+        down, first = weights_of(self._height, self._edge, top, top + height, self._filter)
         rows = np.flatnonzero(down.any(axis=0))
-        if 2 * len(rows) <= len(codes):
+        if 2 * len(rows) <= height:
             codes, down = codes[rows], down[:, rows]
         # Samples leave most columns out: so then does the conversion to float.
-        columns, across = _parts(
-            self._width, len(self._sums), left, left + codes.shape[1], self._filter
-        )
+        columns, parts = _parts(self._width, self._edge, left, left + width, self._filter)
         if columns is not None:
             codes = codes[:, columns]
+            width = codes.shape[1]
         if not codes.size or not len(down):
-            return
-        width, channels = codes.shape[1:]
+            return None
         part = torch.zeros(len(down), width * channels)
         at_once = max(1, CONVERTED // (width * channels))
-        if self._buffer.size < min(at_once, len(codes)) * width * channels:
-            self._buffer = np.empty(min(at_once, len(codes)) * width * channels, np.float32)
+        buffer = self._buffer(min(at_once, len(codes)) * width * channels)
         for start in range(0, len(codes), at_once):
             few = codes[start : start + at_once]
-            values = self._buffer[: few.size].reshape(few.shape)
+            values = buffer[: few.size].reshape(few.shape)
             np.multiply(few, np.float32(scale), out=values, dtype=np.float32)
             if colour is not None:
                 colour.shown_rows(values, codes.dtype)
@@ -75,13 +112,20 @@ class Square:
                 flat = torch.from_numpy(values.reshape(len(few), -1))
                 part[here].addmm_(torch.from_numpy(np.ascontiguousarray(share[here])), flat)
         # Rows first: that is the large reduction.
-        lines = part.view(-1, width, channels).transpose(1, 2).reshape(-1, width)
-        sums = torch.from_numpy(self._sums)[first : first + len(down)]
-        _add_across(lines, across, sums.view(len(lines), -1))
+        flat = part.view(-1, width, channels).transpose(1, 2).reshape(-1, width)
+        sums, low = _across(flat, parts)
+        return Part(first, low, sums.view(len(down), channels, -1).numpy())
+
+    def _buffer(self, count: int) -> np.ndarray:
+        """Numbers that belong to this thread."""
+        if getattr(self._held, "numbers", np.empty(0)).size < count:
+            self._held.numbers = np.empty(count, np.float32)
+        return self._held.numbers
 
     def tensor(self) -> torch.Tensor:
-        """(1, c, edge, edge)."""
-        return torch.from_numpy(np.ascontiguousarray(self._sums.transpose(1, 0, 2)))[None]
+        """(1, c, edge, edge) float32."""
+        whole = self._sums.transpose(1, 0, 2).astype(np.float32)
+        return torch.from_numpy(np.ascontiguousarray(whole))[None]
 
 
 # Weights of some of a line's pixels: [start, stop) of those that are used, the first target that
@@ -114,11 +158,15 @@ def _parts(
     return columns if sampled else None, parts
 
 
-def _add_across(lines: torch.Tensor, parts: list[_Part], out: torch.Tensor) -> None:
-    """Lines (n, used pixels) times `_parts`, added to (n, targets)."""
+def _across(lines: torch.Tensor, parts: list[_Part]) -> tuple[torch.Tensor, int]:
+    """Lines (n, used pixels) times `_parts`: (n, targets), and the first of these."""
+    low = parts[0][2]
+    high = max(first + share.shape[1] for *_, first, share in parts)
+    out = torch.zeros(len(lines), high - low)
     for start, stop, first, share in parts:
         # Summed by itself, then added: of small numbers added to a large one, more is lost.
-        out[:, first : first + share.shape[1]] += lines[:, start:stop] @ share
+        out[:, first - low : first - low + share.shape[1]] += lines[:, start:stop] @ share
+    return out, low
 
 
 def resize(array: np.ndarray, height: int, width: int, filter: str = "area") -> np.ndarray:

@@ -23,7 +23,8 @@ from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.engine.overlap import ahead
 from hzcli.engine.plan import Box
-from hzcli.engine.reduction import FILTERS, Square, resize, weights
+from hzcli.engine.reduction import FILTERS, Part, Square, resize, weights
+from hzcli.engine.workers import workers
 
 if TYPE_CHECKING:
     from hzcli.engine.colour import Colour
@@ -36,10 +37,10 @@ __all__ = [
 # Rows read at once hold about this many pixels. Fixed, not planned: the sums, and with them
 # the network's answer, are the same whatever the memory allowed.
 READ_PIXELS = 1 << 19
-# Tiles that lie in rows which decode to more than this are read a few at a time instead. Their
-# sums come in another order, to within 1e-6, and the picture alone decides which.
-ROW_BYTES = 32 << 20
-BLOCK_PIXELS = 1 << 20
+# Decoded bytes that may be held where several windows are read at once, and those of a segment
+# of a TIFF above which windows are rows all the same.
+HELD_BYTES = 96 << 20
+SEGMENT_BYTES = 24 << 20
 
 
 class Reader(Protocol):
@@ -141,7 +142,7 @@ def make(
     total = inside = 0
     lowest = full
     met = None if cells is None else _cells(size, cells)
-    for window in _strips(size):
+    for window in _windows(size, (0, size.height, 0, size.width), _rows(size)):
         codes = mask_reader.read(window)
         columns_high = codes.max(axis=0)
         columns_hit |= columns_high > 0
@@ -215,40 +216,58 @@ def _closeup(
 
 
 def _add(square: Square, reader: Reader, box: Box, colour: Colour | None = None) -> None:
-    """Sum up a part of a picture; a window is read while the last one is summed."""
+    """Sum up a part of a picture: several windows at once where each is decoded by itself, else
+    one is read while the last one is summed."""
     scale = 1 / full_scale(reader.depth)
-    with ahead(reader.read, _blocks(reader, box)) as pixels:
-        for window, codes in zip(_blocks(reader, box), pixels, strict=True):
-            flat = codes.reshape(*codes.shape[:2], -1)
-            square.add(flat, scale, window.top - box[0], colour, window.left - box[2])
+    block = _block(reader)
 
+    def part(window: Window, codes: np.ndarray | None = None) -> Part | None:
+        codes = reader.read(window) if codes is None else codes
+        flat = codes.reshape(*codes.shape[:2], -1)
+        return square.part(flat, scale, window.top - box[0], colour, window.left - box[2])
 
-def _blocks(reader: Reader, box: Box) -> Iterator[Window]:
-    """The windows that a part of a picture is read in: `_strips` of it, or a few tiles at a time
-    where a row of tiles is large."""
-    size, page = reader.size, getattr(reader, "page", None)
-    top, bottom, left, right = box
-    if (
-        page is None
-        or not page.tiled
-        or page.held_bytes <= ROW_BYTES
-        or page.header.orientation != 1
-    ):
-        for strip in _strips(size, top, bottom):
-            yield Window(strip.top, strip.bottom, left, right, size)
+    if block is None or (pool := workers()) is None:
+        windows = _windows(reader.size, box, block or _rows(reader.size))
+        with ahead(lambda window: (window, reader.read(window)), windows) as bands:
+            for window, codes in bands:
+                square.take(part(window, codes))
         return
-    height = page.segment.height
-    width = page.segment.width * max(1, BLOCK_PIXELS // page.segment.pixels)
-    for y in range(top // height * height, bottom, height):
-        for x in range(left // width * width, right, width):
+    fitting = HELD_BYTES // (block.pixels * 3 * (reader.depth // 8) * 2)  # segments, and the window
+    count = max(1, min(2 * torch.get_num_threads(), fitting))
+    with pool, ahead(part, _windows(reader.size, box, block), pool, count - 1) as parts:
+        for found in parts:
+            square.take(found)
+
+
+def _block(reader: Reader) -> Size | None:
+    """Windows that are decoded by themselves: some of a TIFF's segments, or rows that lie in it as
+    they are. None where windows share what is decoded."""
+    page = getattr(reader, "page", None)
+    if page is None or page.header.orientation != 1:
+        return None
+    if page.direct:
+        return _rows(reader.size)
+    segment = page.segment
+    if segment.pixels * page.samples * page.dtype.itemsize > SEGMENT_BYTES:
+        return None
+    if page.tiled:
+        return Size(segment.height, segment.width * max(1, READ_PIXELS // segment.pixels))
+    return Size(segment.height * max(1, READ_PIXELS // segment.pixels), reader.size.width)
+
+
+def _rows(size: Size) -> Size:
+    return Size(max(1, min(size.height, READ_PIXELS // size.width)), size.width)
+
+
+def _windows(size: Size, box: Box, block: Size) -> Iterator[Window]:
+    """Blocks, counted from the picture's top left, as far as they lie in the box."""
+    top, bottom, left, right = box
+    for y in range(top // block.height * block.height, bottom, block.height):
+        for x in range(left // block.width * block.width, right, block.width):
             yield Window(
-                max(y, top), min(y + height, bottom), max(x, left), min(x + width, right), size
+                max(y, top),
+                min(y + block.height, bottom),
+                max(x, left),
+                min(x + block.width, right),
+                size,
             )
-
-
-def _strips(size: Size, top: int = 0, bottom: int | None = None) -> Iterator[Window]:
-    """Full-width windows of rows [top, bottom), as high as is read at once."""
-    bottom = size.height if bottom is None else bottom
-    height = max(1, min(size.height, READ_PIXELS // size.width))
-    for start in range(top, bottom, height):
-        yield Window(start, min(start + height, bottom), 0, size.width, size)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from hzcli.nets.llvm import ADDRESS, FLOAT, LANE, LANES, REGISTERS, WHOLE, Kernel, Value, Variable
+from hzcli.core.llvm import ADDRESS, FLOAT, LANE, LANES, REGISTERS, WHOLE, Kernel, Value, Variable
 from hzcli.nets.modulated import LEAK
 
 UNIT = max(LANES, 8)  # C is a multiple of it

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
+from hzcli.core.llvm import ADDRESS, LANES, WHOLE, Kernel, Value, Variable, compiled
 from hzcli.nets import local_layers as layers
-from hzcli.nets.llvm import ADDRESS, LANES, WHOLE, Kernel, Value, Variable, compiled
 
 # What rows of blocks are decoded from: numbers, and addresses of float32 and of whole numbers.
 NUMBERS = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hzcli.core import affine_codes
+from hzcli.core import affine_codes, native
 from hzcli.core.affine import AffineMap
 from hzcli.core.affine_codes import CodedMaps
 from hzcli.core.window import Size, Window
@@ -43,12 +43,14 @@ def maps(seed: int = 1) -> AffineMap:
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("strength", [1.0, 0.4])
-def test_codes_are_those_of_the_numbers(mode, align_corners, kind, strength) -> None:
-    """F.interpolate enlarges in float64, NumPy multiplies, clamps and blends."""
+@pytest.mark.parametrize("large", [False, True])
+def test_codes_are_those_of_the_numbers(mode, align_corners, kind, strength, large) -> None:
+    """F.interpolate enlarges in float64, NumPy multiplies, clamps and blends; where there is a
+    native kernel, that of large pictures too."""
     codes, held = picture(), mask(kind)
     transform = AffineMap(maps().maps, mode, align_corners)
     rows = codes.copy()
-    CodedMaps(transform, strength).recolour(rows, held, Window.whole(SIZE))
+    CodedMaps(transform, strength).recolour(rows, held, Window.whole(SIZE), large=large)
     shape = (SIZE.height, SIZE.width)
     large = F.interpolate(
         transform.maps.double(), shape, mode=mode, align_corners=align_corners
@@ -64,11 +66,12 @@ def test_codes_are_those_of_the_numbers(mode, align_corners, kind, strength) -> 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("block", [(8, 2048), (3, 50), (64, 64)], ids=str)
-def test_windows_blocks_and_threads_change_no_byte(mode, block, monkeypatch) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_windows_blocks_and_threads_change_no_byte(mode, block, large, monkeypatch) -> None:
     codes, held = picture(), mask(np.uint8)
     transform = CodedMaps(AffineMap(maps().maps, mode))
     expected = codes.copy()
-    transform.recolour(expected, held, Window.whole(SIZE))
+    transform.recolour(expected, held, Window.whole(SIZE), large=large)
     monkeypatch.setattr(affine_codes, "BLOCK", block)
     monkeypatch.setattr(affine_codes, "PART", (60, block[1]))
     transform = CodedMaps(AffineMap(maps().maps, mode))
@@ -82,5 +85,30 @@ def test_windows_blocks_and_threads_change_no_byte(mode, block, monkeypatch) -> 
         ):
             part = np.s_[top:bottom, left:right]
             window = Window(top, bottom, left, right, SIZE)
-            transform.recolour(got[part], held[part], window, pool)
+            transform.recolour(got[part], held[part], window, pool, large)
     assert np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 17), (5, 15), (3, 16), (40, 333)], ids=str)
+def test_large_pictures_are_the_kernels(shape, monkeypatch) -> None:
+    """Of any width; nothing beside the part of a picture is touched."""
+    pytest.importorskip("llvmlite")
+    used, right = [], native.Native.recolour
+
+    def seen(self: native.Native, *args: object) -> None:
+        used.append(self)
+        right(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(native.Native, "recolour", seen)
+    native.kernel("maps")
+    used.clear()
+    size = Size(*shape)
+    codes = (random(shape[0] + 2, shape[1] + 2, 3) * 65536).astype(np.uint16)
+    held = (random(*shape, seed=3) * 256).astype(np.uint8)
+    plain, fast = codes.copy(), codes.copy()
+    for rows, large in ((plain, False), (fast, True)):
+        CodedMaps(maps()).recolour(rows[1:-1, 1:-1], held, Window.whole(size), large=large)
+    assert used
+    assert np.abs(plain.astype(int) - fast).max() <= 1
+    fast[1:-1, 1:-1] = codes[1:-1, 1:-1]
+    assert np.array_equal(fast, codes)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hzcli.core import native
 from hzcli.core.tetra import (
     INTERPOLATIONS,
     UNIT,
@@ -88,14 +89,15 @@ def test_every_pixel_is_what_the_definition_says(
     wanted = defined(LOOKS[name], source, interpolation, strength)
     for dtype in (None, np.uint8, np.uint16):
         soft = None if dtype is None else mask(dtype)
-        rows = source.copy()
+        for large in (False, True):
+            rows = source.copy()
 
-        recolour(rows, soft, prepared)
+            recolour(rows, soft, prepared, large=large)
 
-        share = 1 if soft is None else (soft / np.iinfo(dtype).max)[..., None]
-        assert np.abs(rows - (source + share * (wanted - source))).max() < 0.6
-        if soft is not None:
-            assert (rows[soft == 0] == source[soft == 0]).all()
+            share = 1 if soft is None else (soft / np.iinfo(dtype).max)[..., None]
+            assert np.abs(rows - (source + share * (wanted - source))).max() < 0.6
+            if soft is not None:
+                assert (rows[soft == 0] == source[soft == 0]).all()
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -220,6 +222,21 @@ def test_bands_are_the_whole_picture(dtype: type, monkeypatch: pytest.MonkeyPatc
     assert outcome.foreground == pytest.approx(mask(np.uint8).mean() / 255)
     assert outcome.change_mean == pytest.approx(change.mean(), rel=1e-3)
     assert outcome.change_p99 == pytest.approx(np.quantile(change, 0.99), abs=0.1)
+
+
+def test_large_pictures_are_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their size alone, whatever their bands; reports say so."""
+    pytest.importorskip("llvmlite")
+    prepared = prepare(LOOKS["shaper"], through="numpy")
+    for least, said in ((HEIGHT * WIDTH, "native kernel, tetra"), (HEIGHT * WIDTH + 1, "numpy")):
+        monkeypatch.setattr(native, "LEAST", least)
+        reader, whole = Memory(picture()), picture()
+        recolour(whole, mask(np.uint8), prepared, large=least == HEIGHT * WIDTH)
+
+        outcome = apply_look(reader, Memory(mask(np.uint8)), prepared, reader)
+
+        assert (reader.written == whole).all()
+        assert said in outcome.plan
 
 
 def test_everywhere_needs_no_mask() -> None:

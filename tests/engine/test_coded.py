@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from memory_pictures import colours, soft_disc
 
-from hzcli.core import codes
+from hzcli.core import codes, native
 from hzcli.core.affine import AffineMap
 from hzcli.core.curves import Curves
 from hzcli.core.lut import Lut3D, identity_lut
+from hzcli.core.window import Size, Window
 from hzcli.engine import coded
+from hzcli.engine.recolour import Band, Recolour
 
 CURVES = Curves(torch.linspace(0, 1, 9, dtype=torch.float64).pow(1.4).float().expand(1, 3, -1))
 TABLE = Lut3D((identity_lut(9)[None] * 0.8 + 0.1).clamp(0, 1).flip(1))
@@ -23,7 +26,9 @@ TABLE = Lut3D((identity_lut(9)[None] * 0.8 + 0.1).clamp(0, 1).flip(1))
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("strength", [1.0, 0.4])
 @pytest.mark.parametrize("width", [300, 301])
-def test_codes_are_those_of_the_numbers(transform, depth, strength, width) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_codes_are_those_of_the_numbers(transform, depth, strength, width, large) -> None:
+    """Where there is a native kernel, those of large pictures too."""
     if transform is TABLE:
         pytest.importorskip("PyOpenColorIO")
     picture, mask = colours(90, width, depth), soft_disc(90, width, 8, (0.5, 0.5), 40)
@@ -32,7 +37,7 @@ def test_codes_are_those_of_the_numbers(transform, depth, strength, width) -> No
     rows = wide.copy()
     how = coded.prepared(transform, strength)
     assert how is not None
-    coded.recolour(rows, mask, how, codes=picture)
+    coded.recolour(rows, mask, how, codes=picture, large=large)
     source = torch.from_numpy(wide.transpose(2, 0, 1) / 65535)[None]
     exact = transform.__class__(next(iter(vars(transform).values())).double())
     result = exact.apply(source, source[:, :1], None)  # type: ignore[arg-type]
@@ -72,7 +77,8 @@ def test_a_table_changes_its_part_of_a_picture_alone(shape) -> None:
 
 @pytest.mark.parametrize("transform", [CURVES, TABLE], ids=["curves", "table"])
 @pytest.mark.parametrize("depth", [8, 16])
-def test_threads_change_no_byte(transform, depth) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_threads_change_no_byte(transform, depth, large) -> None:
     """Nor does it matter that each takes rows of its own."""
     if transform is TABLE:
         pytest.importorskip("PyOpenColorIO")
@@ -82,7 +88,43 @@ def test_threads_change_no_byte(transform, depth) -> None:
     assert how is not None
     alone = picture.astype(np.uint16) * (257 if depth == 8 else 1)
     together = alone.copy()
-    coded.recolour(alone, mask, how, codes=picture)
+    coded.recolour(alone, mask, how, codes=picture, large=large)
     with ThreadPoolExecutor(3) as pool:
-        coded.recolour(together, mask, how, codes=picture, pool=pool)
+        coded.recolour(together, mask, how, codes=picture, pool=pool, large=large)
     assert np.array_equal(alone, together)
+
+
+def recoloured(transform: Curves | Lut3D) -> np.ndarray:
+    """By the engine, band by band: rows of a picture of 90 x 300."""
+    picture, mask = colours(90, 300, 16), soft_disc(90, 300, 8, (0.5, 0.5), 40)
+    size, rows = Size(90, 300), picture.copy()
+    work = Recolour(transform, 1.0, torch.device("cpu"), (1 / 65535, 1 / 255))
+    for top in (0, 40):
+        window = Window(top, top + (40 if top == 0 else 50), 0, 300, size)
+        part = slice(window.top, window.bottom)
+        work.band(Band(window, window, picture[part], mask[part], None), rows[part], 300)
+    return rows
+
+
+@pytest.mark.parametrize("transform", [CURVES, TABLE], ids=["curves", "table"])
+@pytest.mark.parametrize("ocio", [True, False])
+def test_large_pictures_are_the_kernels(transform, ocio, monkeypatch) -> None:
+    """By their size alone; OpenColorIO is not needed then."""
+    pytest.importorskip("llvmlite")
+    if ocio:
+        pytest.importorskip("PyOpenColorIO")
+    else:
+        monkeypatch.setitem(sys.modules, "PyOpenColorIO", None)
+    plain, used, right = recoloured(transform), [], native.Native.recolour
+
+    def seen(self: native.Native, *args: object) -> None:
+        used.append(self)
+        right(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(native.Native, "recolour", seen)
+    for least, times in ((90 * 300 + 1, 0), (90 * 300, 2)):
+        used.clear()
+        monkeypatch.setattr(native, "LEAST", least)
+        found = recoloured(transform)
+        assert np.abs(found.astype(int) - plain).max() <= 1
+        assert len(used) >= times and bool(used) == bool(times)

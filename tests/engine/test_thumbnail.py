@@ -183,28 +183,50 @@ def test_a_closeup_is_the_thumbnail_of_the_box(filter: str) -> None:
         assert np.abs(square(tensor) - box).max() < TOLERANCE
 
 
+LYING = {
+    "tiles": {"tile": (48, 32)},
+    "strips": {"rowsperstrip": 7, "compression": "lzw"},
+    "rows as they are": {"rowsperstrip": 7},
+    "one strip": {"rowsperstrip": 300, "compression": "zlib"},
+}
+
+
 @pytest.mark.parametrize("filter", thumbnail.FILTERS)
-def test_tiles_in_wide_rows_are_summed_a_few_at_a_time(tmp_path, filter: str) -> None:
-    """What is read at once is small, and the sums are those of the picture in memory."""
+@pytest.mark.parametrize("form", LYING)
+def test_parts_of_a_tiff_are_summed_a_few_at_a_time(tmp_path, form: str, filter: str) -> None:
+    """What is read at once is small, and the sums are those of the picture in memory; they are
+    the same to the last bit, however many threads there are."""
     picture, mask = colours(300, 210, 16), np.zeros((300, 210), np.uint8)
     mask[33:250, 20:150] = 90
     mask[3, 5] = mask[40, 200] = 1  # in one row of tiles, and not read at once
     for name, pixels, kind in (("a", picture, "rgb"), ("m", mask, "minisblack")):
-        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric=kind, tile=(48, 32))
-    with (
-        mock.patch.multiple(thumbnail, ROW_BYTES=1000, BLOCK_PIXELS=4000, READ_PIXELS=5000),
-        open_picture(tmp_path / "a.tif") as reader,
-        open_mask(tmp_path / "m.tif") as inside,
-    ):
-        read, most = reader._source.read, []
-        reader._source.read = lambda t, b, x, y: (most.append((b - t) * (y - x)), read(t, b, x, y))[
-            1
-        ]
-        found = thumbnail.make(reader, inside, 24, filter, closeup=True, cells=Size(48, 32))
-    assert max(most) <= 4000
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric=kind, **LYING[form])
+    before, surveys = torch.get_num_threads(), []
+    for threads in (1, 3):
+        with (
+            mock.patch.object(thumbnail, "READ_PIXELS", 4000),
+            open_picture(tmp_path / "a.tif") as reader,
+            open_mask(tmp_path / "m.tif") as inside,
+        ):
+            read, most = reader._source.read, []
+            reader._source.read = lambda t, b, x, y, read=read, most=most: (
+                most.append((b - t) * (y - x)),
+                read(t, b, x, y),
+            )[1]
+            torch.set_num_threads(threads)
+            try:
+                surveys.append(
+                    thumbnail.make(reader, inside, 24, filter, closeup=True, cells=Size(48, 32))
+                )
+            finally:
+                torch.set_num_threads(before)
+        assert max(most) <= (4000 if form != "one strip" else picture.size)
+    one, found = surveys
+    assert torch.equal(one.thumbnail.rgb, found.thumbnail.rgb)
     whole = thumbnail.resize(picture / 65535, 24, 24, filter)
     assert np.abs(square(found.thumbnail.rgb) - whole).max() < TOLERANCE
     assert found.box == (3, 250, 5, 201) and found.thumbnail.closeup is not None
+    assert torch.equal(one.thumbnail.closeup.rgb, found.thumbnail.closeup.rgb)
     box = thumbnail.resize(picture[3:250, 5:201] / 65535, 24, 24, filter)
     assert np.abs(square(found.thumbnail.closeup.rgb) - box).max() < TOLERANCE
     assert found.met is not None and found.met.shape == (7, 7)

@@ -192,7 +192,7 @@ def test_only_tiles_near_the_mask_are_decoded_again(tmp_path_factory, grid, tile
     wanted, encoded = [], []
     with pytest.MonkeyPatch.context() as patch:
         read, cut, encode = TiffRows._segments, VerbatimWriter.windows, Form.encode
-        patch.setattr(TiffRows, "_segments", lambda self, n: (wanted.extend(n), read(self, n))[1])
+        patch.setattr(TiffRows, "_segments", lambda s, n, *a: (wanted.extend(n), read(s, n, *a))[1])
         patch.setattr(Form, "encode", lambda self, px: (encoded.append(1), encode(self, px))[1])
         # With which the second pass begins.
         patch.setattr(VerbatimWriter, "windows", lambda *a: (wanted.clear(), cut(*a))[1])

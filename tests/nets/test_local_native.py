@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 import types
@@ -23,7 +24,10 @@ from hzcli.nets.modulated import Modulated
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "hzcli.nets.local_llvm"
-FILES = ["llvm.py", "local_layers.py", "local_llvm.py"]
+FILES = [
+    *("core/llvm.py", "core/llvm_values.py", "core/lookups_llvm.py"),
+    *("nets/local_layers.py", "nets/local_llvm.py"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +146,8 @@ def test_tanh_is_exact_to_a_few_roundings(kernel):
     """Against float64, and what is not a number stays none."""
     from llvmlite import ir
 
-    from hzcli.nets import llvm, local_layers
+    from hzcli.core import llvm
+    from hzcli.nets import local_layers
 
     module = ir.Module("tanh")
     k = llvm.Kernel(module, "work", [llvm.ADDRESS])
@@ -220,7 +225,8 @@ def test_without_llvmlite_torch_decodes_and_says_nothing(undecided, monkeypatch)
     for name in [n for n in sys.modules if n.split(".")[0] == "llvmlite"]:
         monkeypatch.delitem(sys.modules, name)
     for name in FILES:
-        monkeypatch.delitem(sys.modules, f"hzcli.nets.{name[:-3]}", raising=False)
+        module = f"hzcli.{name[:-3].replace('/', '.')}"
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     size = Size(48, 40)
     rgb, mask = picture(size)
@@ -278,10 +284,9 @@ def test_shapes_that_the_kernel_does_not_know_are_torchs(kernel, undecided):
 
 
 def test_only_what_decodes_large_pictures_imports_llvmlite():
-    files = [p.name for p in (ROOT / "hzcli").rglob("*.py") if "llvmlite" in p.read_text()]
-    imports = {n for n in files if "import llvmlite" in (ROOT / "hzcli/nets" / n).read_text()}
-    imports |= {n for n in files if "from llvmlite" in (ROOT / "hzcli/nets" / n).read_text()}
-    assert sorted(imports) == FILES
+    texts = {p: p.read_text() for p in (ROOT / "hzcli").rglob("*.py")}
+    imports = [p for p, text in texts.items() if re.search("(import|from) llvmlite", text)]
+    assert sorted(str(p.relative_to(ROOT / "hzcli")) for p in imports) == FILES
     code = (
         "import sys, hzcli.models, hzcli.models.hinet, hzcli.engine.stream;"
         "sys.exit(any(n.split('.')[0] == 'llvmlite' for n in sys.modules))"

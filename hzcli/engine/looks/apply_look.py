@@ -1,7 +1,8 @@
 """Applies a look to one picture, band by band: in the whole of it, or inside a soft mask.
 
-OpenColorIO does the arithmetic where it is installed (`pip install "hz[lut]"`), numpy where it
-is not. No torch: a look needs no network.
+A native kernel does the arithmetic of large pictures (`pip install "hz[fast]"`), OpenColorIO that
+of others (`pip install "hz[lut]"`), numpy where they are not installed. No torch: a look needs no
+network.
 """
 
 from __future__ import annotations
@@ -49,12 +50,13 @@ class Prepared:
     """A look, ready to be applied to any number of pictures.
 
     weight: share of it in the result, that of its own strength that is not in its tables yet.
-    name: what does the arithmetic, for reports.
+    name: what does the arithmetic of pictures that are not large, for reports. kind: and how.
     """
 
     recolouring: Coded
     weight: float
     name: str
+    kind: str
 
 
 def prepare(
@@ -80,16 +82,17 @@ def prepare(
     shaped = shaped_codes(look.shaper, look.domain)
     if look.table is None:
         assert shaped is not None
-        return Prepared(CodedCurves(shaped.T), weight, "exact curves")
+        return Prepared(CodedCurves(shaped.T), weight, "exact curves", "exact curves")
     if through != "numpy" and len(look.table) <= LARGEST_TABLE:
         try:
             table = OcioTable(look.table, interpolation, shaped)
-            return Prepared(table, weight, f"OpenColorIO {ocio_version()}, {interpolation}")
+            name = f"OpenColorIO {ocio_version()}, {interpolation}"
+            return Prepared(table, weight, name, interpolation)
         except ImportError:
             if through == "ocio":
                 raise
     plain = CodedLook(look.table, look.shaper, look.domain, interpolation)
-    return Prepared(plain, weight, f"numpy, {interpolation}")
+    return Prepared(plain, weight, f"numpy, {interpolation}", interpolation)
 
 
 def recolour(
@@ -99,6 +102,7 @@ def recolour(
     pool: Executor | None = None,
     change: np.ndarray | None = None,
     step: int = 1,
+    large: bool = False,
 ) -> None:
     """Apply a look to rows of a picture, in place.
 
@@ -108,9 +112,10 @@ def recolour(
         pool: threads to share the work.
         change: counts of |result - source| where the mask is above 0, one bin to 16 codes,
             (BINS + 1,); of one row in `step`.
+        large: whether the picture is, see `coded.is_large`.
     """
     before = rows[::step].copy() if change is not None else rows
-    coded.recolour(rows, mask, prepared.recolouring, prepared.weight, pool=pool)
+    coded.recolour(rows, mask, prepared.recolouring, prepared.weight, pool=pool, large=large)
     if change is not None:
         size = np.abs(rows[::step].astype(np.int32) - before)
         if mask is not None:
@@ -154,7 +159,7 @@ def apply_look(
     """
     size, clock, covered = reader.size, Clock(), 0.0
     change = np.zeros(BINS + 1, np.int64)
-    workers = min(MOST_WORKERS, cores())
+    workers, large = min(MOST_WORKERS, cores()), coded.is_large(size)
     with clock("total"):
         chosen = plan(size, None, _Reach(), budget_bytes)  # type: ignore[arg-type]
         step = COUNTED_ROWS if size.pixels > COUNTED_PIXELS else 1
@@ -183,7 +188,7 @@ def apply_look(
                 with clock("apply"):
                     _widen(codes, rows)
                     if prepared.weight > 0:
-                        recolour(rows, mask, prepared, pool, change, step)
+                        recolour(rows, mask, prepared, pool, change, step, large)
                     if mask is not None:
                         covered += float(mask.sum(dtype=np.uint64)) / np.iinfo(mask.dtype).max
                 if alpha is None:
@@ -198,6 +203,8 @@ def apply_look(
             "Paint where the look is to apply white, or apply it everywhere.",
         )
     mean, p99 = _figures(change)
+    native = large and prepared.weight > 0 and prepared.recolouring.native is not None
+    through = f"native kernel, {prepared.kind}" if native else prepared.name
     return Outcome(
         input=str(getattr(reader, "path", "")),
         width=size.width,
@@ -209,7 +216,7 @@ def apply_look(
         foreground=1.0 if mask_reader is None else covered / size.pixels,
         change_mean=mean,
         change_p99=p99,
-        plan=f"{chosen.reason}; {prepared.name}",
+        plan=f"{chosen.reason}; {through}",
     )
 
 

@@ -42,6 +42,8 @@ class ConvertedLook:
         space: that the look is meant for.
     """
 
+    native = None
+
     def __init__(self, look: Coded, colour: Colour, space: Space = SRGB) -> None:
         self._look, self._colour, self._space = look, colour, space
 

@@ -10,8 +10,9 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import imagecodecs
@@ -43,9 +44,8 @@ class TiffRows:
     def __init__(self, page: Page) -> None:
         self.page = page
         self._lock = threading.Lock()
-        self._kept: dict[int, np.ndarray] = {}
+        self._kept: dict[int, Future[np.ndarray]] = {}
         self._small = page.row_bytes * page.header.stored.height <= _SMALL_BYTES
-        self._limit = _SMALL_BYTES
         self._pool: ThreadPoolExecutor | None = None
         self._rooms = threading.local()
         self._decode_whole: Callable[..., Any] | None = None
@@ -60,21 +60,20 @@ class TiffRows:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - lives until close()
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """Rows [top, bottom) and columns [left, right) as stored.
+        """Rows [top, bottom) and columns [left, right) as stored. Several threads may ask at once.
 
         Returns:
             (h, w, samples) uint8, uint16 or float32, a new array; codes of other widths are
             spread over 8 or 16 bits (not those of a palette), 32-bit codes over 0..1.
         """
         page = self.page
-        with self._lock:
-            try:
-                read = self._read_direct if page.direct else self._read_segments
-                out = read(top, bottom, left, right)
-            except BROKEN as error:
-                raise unreadable(page.header.path, page.header.format, error) from error
-            except MemoryError as error:
-                raise too_large(page.header) from error
+        try:
+            read = self._read_direct if page.direct else self._read_segments
+            out = read(top, bottom, left, right)
+        except BROKEN as error:
+            raise unreadable(page.header.path, page.header.format, error) from error
+        except MemoryError as error:
+            raise too_large(page.header) from error
         if page.inverted:
             if out.dtype.kind == "f":
                 np.subtract(1, out, out=out)
@@ -83,10 +82,10 @@ class TiffRows:
         return out
 
     def close(self) -> None:
-        self._kept.clear()
-        self._file.close()
         if self._pool is not None:
             self._pool.shutdown()
+        self._kept.clear()
+        self._file.close()
 
     def _read_direct(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         page = self.page
@@ -113,50 +112,72 @@ class TiffRows:
             for plane in range(page.samples if page.planar else 1)
             for x in range(left // step.width, -(-right // step.width))
         ]
-        if not self._small:
-            share = (-(-right // step.width) - left // step.width) / page.across
-            self._limit = int(page.kept_bytes * share)
-        # A few at a time: as many as decode at once, so that little is held besides `out`.
-        for start in range(0, len(wanted), _WORKERS):
-            for index, pixels in self._segments(wanted[start : start + _WORKERS]):
-                plane, place = divmod(index, page.per_plane)
-                y0, x0 = place // page.across * step.height, place % page.across * step.width
-                y, y_end = max(top, y0), min(bottom, y0 + step.height)
-                x, x_end = max(left, x0), min(right, x0 + step.width)
-                channels = slice(plane, plane + 1) if page.planar else slice(None)
-                out[y - top : y_end - top, x - left : x_end - left, channels] = pixels[
-                    y - y0 : y_end - y0, x - x0 : x_end - x0
-                ]
+        share = (-(-right // step.width) - left // step.width) / page.across
+        limit = _SMALL_BYTES if self._small else int(page.kept_bytes * share)
+        for index, pixels in self._segments(wanted, limit):
+            plane, place = divmod(index, page.per_plane)
+            y0, x0 = place // page.across * step.height, place % page.across * step.width
+            y, y_end = max(top, y0), min(bottom, y0 + step.height)
+            x, x_end = max(left, x0), min(right, x0 + step.width)
+            channels = slice(plane, plane + 1) if page.planar else slice(None)
+            out[y - top : y_end - top, x - left : x_end - left, channels] = pixels[
+                y - y0 : y_end - y0, x - x0 : x_end - x0
+            ]
         return out
 
-    def _segments(self, wanted: list[int]) -> list[tuple[int, np.ndarray]]:
-        """Decoded segments, from the last ones kept or from the file."""
-        missing = [index for index in wanted if index not in self._kept]
-        encoded = [self._encoded(index) for index in missing]
-        if len(missing) > 1:
-            self._pool = self._pool or ThreadPoolExecutor(_WORKERS, "hz-tiff")
-            fresh = dict(zip(missing, self._pool.map(self._decode, missing, encoded), strict=True))
+    def _segments(self, wanted: list[int], limit: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Decoded segments in order, from the last ones kept or from the file. While one is used
+        the next are decoded: only so many that little is held besides."""
+        coming: deque[tuple[int, Future[np.ndarray]]] = deque()
+        for index in wanted:
+            coming.append((index, self._segment(index, limit, alone=len(wanted) == 1)))
+            if len(coming) > _WORKERS:
+                first, future = coming.popleft()
+                yield first, future.result()
+        for index, future in coming:
+            yield index, future.result()
+
+    def _segment(self, index: int, limit: int, alone: bool) -> Future[np.ndarray]:
+        """A segment that is decoded, or will be: by this thread at once, where it is `alone`."""
+        with self._lock:
+            if index in self._kept:
+                return self._kept[index]
+            encoded = self._encoded(index)
+            self._kept[index] = future = Future[np.ndarray]()
+            count = self.page.segment.pixels * self.page.dtype.itemsize
+            count *= 1 if self.page.planar else self.page.samples
+            while len(self._kept) * count > limit:
+                del self._kept[next(iter(self._kept))]  # the oldest
+            if not alone and self._pool is None:
+                self._pool = ThreadPoolExecutor(_WORKERS, "hz-tiff")
+        if alone or self._pool is None:
+            self._fill(future, index, encoded)
         else:
-            fresh = {i: self._decode(i, data) for i, data in zip(missing, encoded, strict=True)}
-        found = [(i, fresh[i] if i in fresh else self._kept[i]) for i in wanted]
-        self._kept |= fresh
-        held = sum(pixels.nbytes for pixels in self._kept.values())
-        while held > self._limit:
-            held -= self._kept.pop(next(iter(self._kept))).nbytes  # the oldest
-        return found
+            self._pool.submit(self._fill, future, index, encoded)
+        return future
+
+    def _fill(self, future: Future[np.ndarray], index: int, encoded: bytes) -> None:
+        try:
+            future.set_result(self._decode(index, encoded))
+        except BaseException as error:
+            with self._lock:
+                if self._kept.get(index) is future:
+                    del self._kept[index]
+            future.set_exception(error)
 
     def _encoded(self, index: int) -> bytes:
         page = self.page
         return exactly(self._file, page.offsets[index], page.lengths[index], page.header)
 
     def _read_into(self, start: int, target: memoryview) -> None:
-        self._file.seek(start)
-        while len(target):
-            count = self._file.readinto(target)
-            if not count:
-                header = self.page.header
-                raise truncated(header.path, header.format, "it ends inside its pixels")
-            target = target[count:]
+        with self._lock:
+            self._file.seek(start)
+            while len(target):
+                count = self._file.readinto(target)
+                if not count:
+                    header = self.page.header
+                    raise truncated(header.path, header.format, "it ends inside its pixels")
+                target = target[count:]
 
     def _decode(self, index: int, encoded: bytes) -> np.ndarray:
         """One segment as (h, w, samples or 1) in native byte order."""
