@@ -34,12 +34,12 @@ class Recipe:
     the rate), "cosine0" (to nothing), "constant", or steps as ((share of the run, factor), ..);
     "linear" keeps the rate for half of the run and takes it to 0 in the other.
     stages: (share of the steps, thumbnail edge from there on), as small pictures teach the
-    first lessons cheaper; an edge 0 there stands for a random one of `edges` a step, so that
-    no sharpness is taken for a law. picture: edge at which the loss is taken, in thumbnails.
-    crop: window decoded of it, in thumbnails; 0: all. local_from: share of the steps after
-    which position-dependent parts are trained too (before, a table alone, where the model has
-    one). norms_until: share of the steps in which batches are normalised by their own statistics;
-    after it by averaged ones, which stay, as in use.
+    first lessons cheaper; several edges there stand for a random one of them a step, 0 for one
+    of `edges`, so that no sharpness is taken for a law. picture: edge at which the loss is
+    taken, in thumbnails. crop: window decoded of it, in thumbnails; 0: all. local_from: share of
+    the steps after which position-dependent parts are trained too (before, a table alone, where
+    the model has one). norms_until: share of the steps in which batches are normalised by their
+    own statistics; after it by averaged ones, which stay, as in use.
     given: share of given composites in a batch, where the data have them. echo: how often each
     batch is used (train/echo.py); where composites are made on the CPU, two buys a fifth more
     steps in the same time. cache: edge of the
@@ -64,7 +64,7 @@ class Recipe:
     weight_decay: float = 0.02
     clip: float = 1.0
     ema: float = 0.998
-    stages: tuple[tuple[float, int], ...] = ((0.0, 0),)
+    stages: tuple[tuple[float, int | tuple[int, ...]], ...] = ((0.0, 0),)
     edges: tuple[int, ...] = (96, 128, 160, 192, 224)
     picture: float = 0.4
     crop: float = 0.0
@@ -91,13 +91,14 @@ class Recipe:
 
     def edge_at(self, step: int) -> int:
         """Thumbnail edge at a step."""
-        edge = [edge for start, edge in self.stages if step >= start * self.steps][-1]
-        return edge or random.Random(step).choice(self.edges)
+        edge = [edge for start, edge in self.stages if step >= start * self.steps][-1] or self.edges
+        return edge if isinstance(edge, int) else random.Random(step).choice(edge)
 
     @property
     def last_edge(self) -> int:
         """Edge to validate at: the last stage's, or of its edges the one before the largest."""
-        return self.stages[-1][1] or sorted(self.edges)[-2]
+        edge = self.stages[-1][1] or self.edges
+        return edge if isinstance(edge, int) else sorted(edge)[-2]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -151,9 +152,10 @@ HEADS: dict[str, Any] = {
 
 
 def hinet() -> Recipe:
-    """Compact HINet: the table first, the INR decoder at the end. Small thumbnails: what they
-    teach holds at 256 pixels too, and there are half as many steps again in the same time."""
-    return _modern("hinet", local_from=0.85, edges=(96, 128, 160))
+    """Compact HINet: the table first, the INR decoder at the end. Small thumbnails first, which
+    allow half as many steps again in the same time; the last ones as they are in use."""
+    stages = ((0.0, (96, 128, 160)), (0.8, (128, 160, 192, 224)))
+    return _modern("hinet", local_from=0.85, stages=stages)
 
 
 def cdtnet() -> Recipe:

@@ -58,3 +58,16 @@ def test_every_recipe_names_a_model_and_says_what_it_is():
         assert (plan.config is None) == bool(plan.published)
         if plan.frozen:  # the parts are there
             freeze(recipes.build(plan), plan.frozen)
+
+
+def test_a_stage_has_one_edge_or_several(tmp_path: Path):
+    """The same ones after the recipe was stored in a checkpoint."""
+    stages = ((0.0, 0), (0.5, (160, 192, 224)), (0.9, 256))
+    plan = replace(recipes.get("hinet", steps=200), stages=stages, edges=(96, 128))
+    torch.save(plan.as_dict(), tmp_path / "plan.pt")
+    plan = recipes.Recipe.from_dict(torch.load(tmp_path / "plan.pt", weights_only=True))
+    drawn = [{plan.edge_at(step) for step in steps} for steps in (range(100), range(100, 180))]
+    assert drawn == [{96, 128}, {160, 192, 224}]
+    assert {plan.edge_at(step) for step in range(180, 200)} == {256}
+    ends = [replace(plan, stages=stages[:n]).last_edge for n in (1, 2, 3)]
+    assert ends == [96, 192, 256]
