@@ -26,8 +26,6 @@ import importlib.util
 import io
 import json
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +37,9 @@ from PIL import Image
 from skimage.color import lab2rgb, rgb2lab
 from skimage.filters import gaussian
 
+from hzcli.io.meta import Meta
 from hzcli.io.profiles import profile
+from hzcli.io.writers.blocks import PNG_HEAD, png_chunks
 
 OUTLINES = Path(__file__).with_name("outlines.json")
 SUPERSAMPLING = 4  # 4 x 4 samples a pixel: 17 levels on an edge, before the feather
@@ -292,19 +292,14 @@ def encode(rgb: np.ndarray, suffix: str, icc: bytes | None = None) -> bytes:
         )
     elif rgb.dtype == np.uint16:
         png = bytes(imagecodecs.png_encode(rgb, level=6))  # Pillow would cut it to 8 bits
-        return png if icc is None else with_profile(png, icc)
+        # What hz puts after the header: imagecodecs writes no profile.
+        chunks = png_chunks(Meta(icc), None, None, None, grey=False)
+        return png[:PNG_HEAD] + chunks + png[PNG_HEAD:]
     elif suffix == ".jpg":
         Image.fromarray(rgb).save(file, "JPEG", quality=95, subsampling=0, icc_profile=icc)
     else:
         Image.fromarray(rgb).save(file, "PNG", icc_profile=icc)
     return file.getvalue()
-
-
-def with_profile(png: bytes, icc: bytes) -> bytes:
-    """A PNG with an iCCP chunk after its header, which ends at byte 33 (ISO 15948, 11.3.2.3)."""
-    chunk = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc)
-    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return png[:33] + framed + png[33:]
 
 
 def write(path: Path, content: bytes) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 # A worker holds torch and what its tests make: at the end of all, so many bytes.
 MOST_WORKERS, WORKER_BYTES = 8, 2 << 30
-CGROUP_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds in so many, of a Linux container
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Cores are shared out among workers, not among threads; programs under test inherit it.
@@ -31,14 +30,5 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     asked = {Path(argument.partition("::")[0]) for argument in config.args}
     files = len(asked) if all(path.is_file() for path in asked) else MOST_WORKERS
     fitting = free_bytes() // WORKER_BYTES
-    workers = min(cores(), _share(), files, fitting, MOST_WORKERS)
+    workers = min(cores(), files, fitting, MOST_WORKERS)
     return workers if workers > 1 else 0
-
-
-def _share() -> int:
-    """Cores' worth of time that a container may take."""
-    try:
-        quota, period = CGROUP_SHARE.read_text().split()
-        return max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):  # not Linux, or "max"
-        return MOST_WORKERS

@@ -9,6 +9,7 @@ A register holds four pixels of four numbers: red, green, blue and nothing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -167,7 +168,7 @@ def put(at: Value, groups: Sequence[Value]) -> None:
         at[6 * GROUP * half].put(codes[2 * half].shuffled(codes[2 * half + 1], threes))
 
 
-class Work:
+class Work(ABC):
     """Sixteen pixels' new colours. offset: of the first of them in the span."""
 
     offset: Value
@@ -175,13 +176,13 @@ class Work:
     def __init__(self, k: Kernel, told: Told) -> None:
         self.k, self.told = k, told
 
-    def begin(self, row: Value, column: Value) -> None:
+    def begin(self, row: Value, column: Value) -> None:  # noqa: B027 (few care where)
         """A span begins there."""
 
     def whole(self, at: Value, codes: Codes) -> None:
         """In place."""
         put(at, self.numbers(at, codes))
 
+    @abstractmethod
     def numbers(self, at: Value, codes: Codes) -> list[Value]:
         """In codes and half a code more, neither rounded nor cut off, by groups of pixels."""
-        raise NotImplementedError

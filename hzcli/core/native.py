@@ -192,19 +192,20 @@ def _believed(kind: Kind) -> _Made | None:
     except ImportError:
         return None  # it is not installed, and need not be
     except Exception as problem:  # whatever llvmlite may raise, or LLVM on some processor
-        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-    else:
-        made = _Made(call, looks_llvm.NAMES, looks_llvm.FLOATS, kept)
-        error = _error(made, kind) if sys.byteorder == "little" else np.inf
-        if error <= BOUND:
-            return made
-        reason = f"it is off by {error:.1f} codes of 16 bits"
-    warnings.warn(
-        f"looks are applied without their native kernel, more slowly: {reason}",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+        distrust("looks are applied without their", problem)
+        return None
+    made = _Made(call, looks_llvm.NAMES, looks_llvm.FLOATS, kept)
+    error = _error(made, kind) if sys.byteorder == "little" else np.inf
+    if error <= BOUND:
+        return made
+    distrust("looks are applied without their", f"it is off by {error:.1f} codes of 16 bits")
     return None
+
+
+def distrust(what: str, why: Exception | str) -> None:
+    """Warn that something is done "without its" native kernel: `what` ends so."""
+    reason = (str(why).strip() or type(why).__name__).splitlines()[0]
+    warnings.warn(f"{what} native kernel, more slowly: {reason}", RuntimeWarning, stacklevel=3)
 
 
 def _error(made: _Made, kind: Kind) -> float:

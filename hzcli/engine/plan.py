@@ -164,10 +164,16 @@ def at_once(budget_bytes: int | None = None) -> int:
 
 
 def cores() -> int:
-    """Cores that this process may run on."""
+    """Cores that this process may run on; no more than a container has time for (Linux)."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        found = len(os.sched_getaffinity(0))
+    else:
+        found = os.cpu_count() or 1
+    try:
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+        return max(1, min(found, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return found
 
 
 def _choices(

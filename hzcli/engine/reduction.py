@@ -41,7 +41,7 @@ class Part:
 
 
 class Square:
-    """A picture of `size`, summed up to a square of `edge` pixels as its rows come."""
+    """A picture of `size`, summed up to a square of `edge` pixels as its parts come."""
 
     def __init__(self, size: Size, edge: int, channels: int, filter: str) -> None:
         self._height, self._width, self._edge, self._filter = size.height, size.width, edge, filter
@@ -49,18 +49,6 @@ class Square:
         self._sums = np.zeros((edge, channels, edge))
         self._boxes = filter == "area" and LEAST * edge <= min(size.height, size.width)
         self._held = threading.local()
-
-    def add(
-        self,
-        codes: np.ndarray,
-        scale: float,
-        top: int,
-        colour: Colour | None = None,
-        left: int = 0,
-    ) -> None:
-        """Pixels (h, w, c) from row `top` and column `left` on, times `scale`, then as `colour`
-        shows them."""
-        self.take(self.part(codes, scale, top, colour, left))
 
     def take(self, part: Part | None) -> None:
         """Add what `part` gave."""
@@ -77,7 +65,8 @@ class Square:
         colour: Colour | None = None,
         left: int = 0,
     ) -> Part | None:
-        """What `add` adds, None for nothing. Several threads may ask at once."""
+        """What pixels (h, w, c) from row `top` and column `left` on, times `scale`, then as
+        `colour` shows them, add; None for nothing. Several threads may ask at once."""
         height, (width, channels) = len(codes), codes.shape[1:]
         if colour is None and codes.dtype.kind == "u" and self._boxes and codes.size:
             lines = runs(self._height, self._edge, top, top + height)

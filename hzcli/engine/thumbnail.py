@@ -152,7 +152,7 @@ def make(
             total += _sum(codes)
             inside += int(np.count_nonzero(codes))
             for square in masks:
-                square.add(codes[..., None], 1 / full, window.top)
+                square.take(square.part(codes[..., None], 1 / full, window.top))
             if met is not None and cells is not None:
                 _meet(met, cells, codes, window.top)
     _add(rgb, reader, (0, size.height, 0, size.width), colour)

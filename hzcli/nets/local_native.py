@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hzcli.core.native import distrust
 from hzcli.core.window import Size, Window
 from hzcli.nets import local_cpu
 from hzcli.nets.cells import Patch, Stretch
@@ -105,21 +105,16 @@ def _agrees(model: LocalMlp) -> bool:
     window = Window(8, PROBE.height, 0, PROBE.width - 10, PROBE)
     here = (..., *window.inside(Window.whole(PROBE)))
     if isinstance(made, Exception):
-        reason = (str(made).strip() or type(made).__name__).splitlines()[0]
-    else:
-        ours, theirs = (
-            model._region(rgb[here], mask[here], window, kind)
-            for kind in (Decoder, local_cpu.Decoder)
-        )
-        error = float((ours - theirs).abs().max())
-        if error <= BOUND:
-            return True
-        reason = f"it differs from torch by {error * 65535:.1f} codes of 16 bits"
-    warnings.warn(
-        f"HINet decodes without its native kernel, more slowly: {reason}",
-        RuntimeWarning,
-        stacklevel=2,
+        distrust("HINet decodes without its", made)
+        return False
+    ours, theirs = (
+        model._region(rgb[here], mask[here], window, kind) for kind in (Decoder, local_cpu.Decoder)
     )
+    error = float((ours - theirs).abs().max())
+    if error <= BOUND:
+        return True
+    said = f"it differs from torch by {error * 65535:.1f} codes of 16 bits"
+    distrust("HINet decodes without its", said)
     return False
 
 

@@ -106,3 +106,14 @@ def test_a_container_limit_counts(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text(f"{900 * MB}\n")
     (tmp_path / "memory.current").write_text(f"{200 * MB}\n")
     assert planning.free_bytes() == 700 * MB
+
+
+def test_a_container_has_so_many_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "CGROUP", tmp_path)
+    monkeypatch.setattr(planning.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert planning.cores() == 16
+    for said, count in (("max 100000", 16), ("250000 100000", 2), ("10000 100000", 1)):
+        (tmp_path / "cpu.max").write_text(said + "\n")
+        assert planning.cores() == count
+    (tmp_path / "cpu.max").write_text("6400000 100000\n")
+    assert planning.cores() == 16
