@@ -37,13 +37,14 @@ class Synthesis:
     megapixels are sharper than any cut from a small photograph. table: recolour through 3D
     tables of so many nodes a side, which costs less where pictures are large; 0 computes each
     pixel.
-    transfers: share of colour transfers. hours: share of changed times of day (the rest are
-    retouches). jpeg: share of composites that are saved as JPEG once more. same_source: share
-    of transfers whose reference comes from a photograph of the same source. blobs: share of
-    smooth random foregrounds. unions: share of several regions at once. objects: share of
-    foregrounds that are all of the regions away from the border, where a photograph has
-    several: what a person would cut out. vivid: how much salient regions are preferred (0 not
-    at all).
+    raws: share of retouched foregrounds on the photograph as it was before anyone worked on it
+    (`recolour.undeveloped`). Of the rest: transfers: share of colour transfers. hours: share of
+    changed times of day (all others are retouches). jpeg: share of composites that are saved as
+    JPEG once more. same_source: share of transfers whose reference comes from a photograph of the
+    same source. blobs: share of smooth random foregrounds. unions: share of several regions at
+    once. objects: share of foregrounds that are all of the regions away from the border, where a
+    photograph has several: what a person would cut out. vivid: how much salient regions are
+    preferred (0 not at all).
     """
 
     edge: int = 128
@@ -51,6 +52,7 @@ class Synthesis:
     spread: float = 0.0
     unsharp: tuple[float, float] = (0.0, 0.0)
     table: int = 0
+    raws: float = 0.0
     transfers: float = 0.5
     hours: float = 0.0
     jpeg: float = 0.0
@@ -181,6 +183,12 @@ class Composer:
         """inside: the foreground's own colours, where a pixel of truth mixes them with others."""
         inside = truth if inside is None else inside
         changed, kind = self._recolour(inside, mask, photo)
+        if self.recipe.raws:
+            at = (self._rand(len(photo)) < self.recipe.raws).nonzero().squeeze(1)
+            if at.numel():
+                truth, inside = truth.clone(), inside.clone()
+                kind[at] = RETOUCH
+                truth[at], inside[at], changed[at] = self._undeveloped(truth[at], inside[at])
         changed = (changed.clamp(0, 1) * 255).round() / 255
         composite = (truth + mask * (changed - inside)).clamp(0, 1)
         if self.recipe.jpeg:
@@ -311,6 +319,17 @@ class Composer:
                 truth[at], lambda y: recolour.retouch(y, self.generator, strength)
             )
         return out, kind
+
+    def _undeveloped(self, truth: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Photographs and foregrounds as before any work on them, and the foregrounds retouched:
+        two editions of one raw, neither made from the other."""
+        strength = recolour.log_uniform(len(truth), 0.3, 1.5, self.generator, self.device)
+        changed = self._mapped(inside, lambda y: recolour.retouch(y, self.generator, strength))
+        both = self._mapped(
+            torch.cat([truth, inside], 3), lambda y: recolour.undeveloped(y, self.generator)
+        )
+        truth, inside = both.clamp(0, 1).chunk(2, 3)
+        return truth, inside, changed
 
     def _mapped(self, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """A change of colours (that looks at no neighbours) of each picture (B, 3, h, w)."""

@@ -145,6 +145,22 @@ def retouch(x: Tensor, generator: torch.Generator, strength: Tensor) -> Tensor:
     return levels(y, black.clamp(-0.12, 0.12), white.clamp(0.8, 1.25))
 
 
+def undeveloped(x: Tensor, generator: torch.Generator) -> Tensor:
+    """The photograph before anyone worked on it, one random rendering a picture: up to two and
+    a half stops darker, flatter and greyer, with the camera's white balance.
+
+    So are the real photographs of HAdobe5k (Cong et al., sec. 3.2): one edition of a raw of
+    MIT-Adobe FiveK, the foregrounds experts' retouches of it.
+    """
+    n, device = x.shape[0], x.device
+    u, g = (torch.randn(n, 3, generator=generator, device=device) for _ in range(2))
+    stops = (-1.05 + 0.7 * u[:, 0]).clamp(-2.5, 0.4)
+    warm, tint = 0.12 * g[:, 0], 0.04 * g[:, 1]
+    gains = torch.stack([warm / 2 - tint / 2, tint, -warm / 2 - tint / 2], 1).exp()
+    y = contrast(exposure(x, stops, gains), -0.08 + 0.12 * u[:, 1], (0.45 + 0 * u[:, 0]))
+    return saturation(y, (-0.12 + 0.15 * u[:, 2]).exp())
+
+
 def hour(x: Tensor, generator: torch.Generator) -> Tensor:
     """The same place at another hour of the day, one random hour a picture.
 

@@ -105,6 +105,44 @@ def test_an_hour_is_an_exposure_and_a_saturation():
     assert (warm[stops < -0.9] <= 0.05).all()
 
 
+def test_a_raw_is_darker_than_its_retouches_and_untouched_around_them(photos: Photos):
+    """Photographs and masks are those of plain composites: only the colours are others'."""
+    recipe = Synthesis(edge=48, jitter=0.0, transfers=0.0)
+    plain, raw = (
+        Composer(photos, replace(recipe, raws=share), 5).batch(64, step=1) for share in (0.0, 1.0)
+    )
+    assert torch.equal(plain.mask, raw.mask)
+    assert (raw.kind == RETOUCH).all()
+    outside = (raw.mask == 0).expand_as(raw.truth)
+    assert torch.equal(raw.composite[outside], raw.truth[outside])
+    darker = (raw.truth.mean((1, 2, 3)) < plain.truth.mean((1, 2, 3))).float().mean()
+    assert darker > 0.85
+    shift = ((raw.truth - raw.composite) * raw.mask).sum((1, 2, 3)) / raw.mask.sum((1, 2, 3))
+    assert float(shift.median()) < -15 * 3 / 255
+
+
+def test_a_raw_is_less_light_and_less_contrast():
+    """Greys of a raw, from its own draws, in float64."""
+    grey = torch.linspace(0, 1, 20).expand(400, 3, 1, 20).contiguous()
+    made = recolour.undeveloped(grey, torch.Generator().manual_seed(2)).double()
+    draws = torch.Generator().manual_seed(2)
+    u, g = (torch.randn(400, 3, generator=draws).double() for _ in range(2))
+    light = ((grey.double() + 0.055) / 1.055) ** 2.4
+    light = torch.where(grey <= 0.04045, grey.double() / 12.92, light)
+    gains = torch.stack([0.06 * g[:, 0] - 0.02 * g[:, 1], 0.04 * g[:, 1],
+                         -0.06 * g[:, 0] - 0.02 * g[:, 1]], 1).exp()  # fmt: skip
+    stops = (1.05 - 0.7 * u[:, 0]).clamp(-0.4, 2.5)
+    light = light * (gains * 2 ** -stops[:, None])[:, :, None, None]
+    x = torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    x = x.clamp(0, 1)
+    s = (0.12 * u[:, 1] - 0.08).exp()[:, None, None, None]
+    low, high = 0.45 * (x / 0.45) ** s, 1 - 0.55 * ((1 - x) / 0.55).clamp(0) ** s
+    x = torch.where(x < 0.45, low, high)
+    luma = (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    wanted = luma + (x - luma) * (0.15 * u[:, 2] - 0.12).exp()[:, None, None, None]
+    assert float((made - wanted).abs().max()) < 1e-5
+
+
 @pytest.mark.parametrize("quality", [50, 75, 92])
 @pytest.mark.parametrize("halved", [True, False])
 def test_jpeg_against_pillow(quality: int, halved: bool):
