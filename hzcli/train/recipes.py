@@ -133,7 +133,7 @@ def build(recipe: Recipe) -> Any:
 # --- Our own ---------------------------------------------------------------------------------
 
 COMPOSITES = Synthesis(
-    oversample=1.15, spread=0.35, unsharp=(-0.5, 0.8), jpeg=0.05, table=17, hours=0.03
+    oversample=1.15, spread=0.35, unsharp=(-0.5, 0.8), jpeg=0.05, table=17, hours=0.03, raws=0.18
 )
 
 
