@@ -6,9 +6,8 @@ Batched tensor operations on the photographs' device.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from hzcli.core.lut import identity_lut, lookup
 from hzcli.train import recolour
+from hzcli.train.foregrounds import Foregrounds
 from hzcli.train.jpeg import resaved
 from hzcli.train.photos import Photos
 
@@ -99,22 +99,17 @@ class Composer:
         share = torch.tensor([SOURCE_WEIGHTS.get(s, 3.0) for s in photos.sources])
         has = (photos.first.diff() > 0).float()
         self.weights = (share.to(counts) / counts)[photos.source] * has
-        preference = (0.25 + photos.salience.clamp(0, 2) * recipe.vivid) * photos.share.sqrt()
-        self.preference = preference
         # References are any regions: a picked, vivid thing given ordinary colours is dulled.
         self.plain = photos.share.sqrt()
-        # (N, 256) preference of each label of each photo.
-        self.label_weight = torch.zeros(len(photos), 256, device=self.device)
-        self.label_weight[photos.regions[:, 0], photos.regions[:, 1]] = self.preference
-        # (N, 256) labels that keep away from the border, of photographs with several labels.
-        several = photos.first.diff() > 1
-        away = (photos.contact < 0.04) & several[photos.regions[:, 0]]
-        self.central = torch.zeros(len(photos), 256, dtype=torch.bool, device=self.device)
-        self.central[photos.regions[away, 0], photos.regions[away, 1]] = True
         self.region_source = photos.source[photos.regions[:, 0]]
-        # Whole foregrounds, closed: (N, 1, S, S), made when a photograph is first asked for one.
-        self.wholes = torch.empty(photos.labels.shape, dtype=torch.uint8, device=self.device)
-        self.whole_known = torch.zeros(len(photos), dtype=torch.bool, device=self.device)
+        self.foregrounds = Foregrounds(
+            photos,
+            self.generator,
+            vivid=recipe.vivid,
+            unions=recipe.unions,
+            objects=recipe.objects,
+            blobs=recipe.blobs,
+        )
 
     def _rand(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator, device=self.device)
@@ -140,7 +135,7 @@ class Composer:
         """Composites of the given photographs (B,)."""
         p, r = self.photos, self.recipe
         rgb, labels = p.rgb[photo].float() / 255, p.labels[photo]
-        mask = self._foreground(photo, labels)
+        mask = self.foregrounds.masks(photo, labels)
         edge = edge or r.edge
         larger = r.oversample
         if r.spread:
@@ -175,7 +170,7 @@ class Composer:
             rgb: (1, 3, h, w), [0, 1]. labels: (1, 1, h, w) uint8.
         """
         index = torch.tensor([photo], device=self.device)
-        return self._composite(rgb, self._foreground(index, labels), index)
+        return self._composite(rgb, self.foregrounds.masks(index, labels), index)
 
     def _composite(
         self, truth: Tensor, mask: Tensor, photo: Tensor, inside: Tensor | None = None
@@ -197,50 +192,6 @@ class Composer:
                 quality = 75 + 23 * self._rand(len(at))
                 composite[at] = resaved(composite[at], quality.round())
         return Batch(composite, mask, truth, kind, photo)
-
-    def _foreground(self, photo: Tensor, labels: Tensor) -> Tensor:
-        """Soft masks (B, 1, S, S) from labels, unions of labels and smooth blobs."""
-        r, b = self.recipe, len(photo)
-        weight = self.label_weight[photo]
-        one = torch.multinomial(weight, 1, generator=self.generator)
-        chosen = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, one, True)
-        # A union takes each further label by the toss of a coin; all of them now and then.
-        extra = (self._rand(b, 256) < 0.3 + 0.7 * (self._rand(b, 1) < 0.3).float()) & (weight > 0)
-        unite = self._rand(b, 1) < r.unions
-        chosen |= extra & unite
-        if r.objects:
-            central = self.central[photo]
-            whole = (self._rand(b, 1) < r.objects) & central.any(1, keepdim=True)
-            chosen = torch.where(whole, central, chosen)
-        mask = chosen.gather(1, labels.flatten(1).long()).view(labels.shape).float()
-        if r.objects:
-            at = whole.squeeze(1).nonzero().squeeze(1)
-            if at.numel():
-                mask[at] = self._closed(photo[at], mask[at])
-        use = (self._rand(b) < r.blobs) | (mask.mean((1, 2, 3)) > 0.8)
-        at = use.nonzero().squeeze(1)
-        if at.numel():
-            mask[at] = self._blobs(len(at), labels.shape[-2:])
-        return mask
-
-    def _closed(self, photo: Tensor, mask: Tensor) -> Tensor:
-        """`closed` of the photographs' whole foregrounds (B, 1, h, w): what a photograph's is
-        does not change, and growing and shrinking would be a fifth of a composite's cost."""
-        if mask.shape[1:] != self.wholes.shape[1:]:
-            return closed(mask)
-        new = (~self.whole_known[photo]).nonzero().squeeze(1)
-        if new.numel():
-            self.wholes[photo[new]] = closed(mask[new]).to(torch.uint8)
-            self.whole_known[photo[new]] = True
-        return self.wholes[photo].to(mask)
-
-    def _blobs(self, n: int, size: Sequence[int]) -> Tensor:
-        """Smooth random shapes that cover about a quarter, (n, 1, h, w)."""
-        coarse = self._randn(n, 1, 4, 4)
-        grow = partial(F.interpolate, mode="bicubic", align_corners=False)
-        # The level is taken where sorting is cheap.
-        level = torch.quantile(grow(coarse, (32, 32)).flatten(1), 0.75, dim=1)
-        return ((grow(coarse, tuple(size)) - level.view(-1, 1, 1, 1)) * 12 + 0.5).clamp(0, 1)
 
     def cropped(self, pixels: Tensor, e: int) -> Tensor:
         """Random crop (60 to 100 % a side, flipped half the time) to squares of e pixels.
@@ -368,13 +319,3 @@ def sharpened(x: Tensor, amount: Tensor) -> Tensor:
     kernel = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
     soft = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
     return (x + amount.view(-1, 1, 1, 1) * (x - soft)).clamp(0, 1)
-
-
-def closed(mask: Tensor) -> Tensor:
-    """The mask without cracks and small holes: grown and shrunk by a fortieth of its side."""
-    n = mask.shape[-1] // 40 * 2 + 1
-
-    def grown(x: Tensor) -> Tensor:  # along one axis, then along the other
-        return F.max_pool2d(F.max_pool2d(x, (n, 1), 1, (n // 2, 0)), (1, n), 1, (0, n // 2))
-
-    return -grown(-grown(mask))

@@ -157,7 +157,7 @@ def undeveloped(x: Tensor, generator: torch.Generator) -> Tensor:
     stops = (-1.05 + 0.7 * u[:, 0]).clamp(-2.5, 0.4)
     warm, tint = 0.12 * g[:, 0], 0.04 * g[:, 1]
     gains = torch.stack([warm / 2 - tint / 2, tint, -warm / 2 - tint / 2], 1).exp()
-    y = contrast(exposure(x, stops, gains), -0.08 + 0.12 * u[:, 1], (0.45 + 0 * u[:, 0]))
+    y = contrast(exposure(x, stops, gains), -0.08 + 0.12 * u[:, 1], torch.full_like(stops, 0.45))
     return saturation(y, (-0.12 + 0.15 * u[:, 2]).exp())
 
 
