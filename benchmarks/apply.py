@@ -10,7 +10,8 @@ A picture of 16 bits, 24 megapixels unless said otherwise, in memory; no file is
   matmul       float32, 2048 x 2048, of which GFLOP/s are printed
   grid_sample  torch's lookup of the 33-cube in bands of 40 rows, codes to codes
   33-cube ..   what `hz apply-lut` does: by the native kernel and through OpenColorIO, where these
-               are installed, and through numpy
+               are installed, and through numpy; inside a mask, in its box
+  the box ..   finding that, which `hz apply-lut` does band by band behind the decoder
   others       what `hz run` does after the network's answer, band by band, blend and statistics
                included: S2CRNet's curves, tables, PCT-Net's and AICT's maps, HINet's decoder;
                "plain" as it is without native kernels for looks
@@ -250,11 +251,19 @@ def works(
             if large and ready.recolouring.native is None:
                 continue
             for kind, mask in every.items():
+                # `hz apply-lut` finds the box while it reads.
+                top, bottom, left, right = (
+                    (0, *codes.shape[:1], 0, codes.shape[1]) if mask is None else surveyed(mask)[0]
+                )
+                at = slice(top, bottom), slice(left, right)
+                args = (out[at], None if mask is None else mask[at], ready, pool)
                 yield (
                     f"33-cube {through} {interpolation}",
                     kind,
-                    lambda p=ready, m=mask, n=large: recolour(out, m, p, pool, large=n),
+                    lambda a=args, n=large: recolour(*a, large=n),
                 )
+    for kind, mask in masks.items():
+        yield f"the box of {kind}", "", lambda m=mask: bounding_box(m)
     every[""] = np.full(codes.shape[:2], 255, np.uint8)
     for name, transform in transforms(Size(*codes.shape[:2])).items():
         for kind, mask in every.items():

@@ -24,14 +24,16 @@ def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
 def _ends(mask: np.ndarray, step: int) -> tuple[int, int]:
     """First and last row (exclusive) that has something; from outside inwards, and no further."""
     for start in range(0, len(mask), step):
-        some = np.flatnonzero(mask[start : start + step].any(axis=1))
-        if some.size:
+        rows = mask[start : start + step]
+        if rows.max():  # at the speed of memory, unlike any()
+            some = np.flatnonzero(rows.any(axis=1))
             break
     else:
         return 0, 0
     for stop in range(len(mask), 0, -step):
         low = max(0, stop - step)
-        last = np.flatnonzero(mask[low:stop].any(axis=1))
-        if last.size:
+        rows = mask[low:stop]
+        if rows.max():
+            last = np.flatnonzero(rows.any(axis=1))
             break
     return start + int(some[0]), low + int(last[-1]) + 1

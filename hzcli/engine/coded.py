@@ -9,7 +9,8 @@ once. Pixels that it leaves out keep their code.
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+from collections.abc import Callable
+from concurrent.futures import Executor, wait
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from hzcli.core import native as kernels
 from hzcli.core.codes import LARGEST_TABLE, WHITE, Coded, CodedCurves, OcioTable
 from hzcli.core.tetra import UNIT, CodedLook
+from hzcli.engine.plan import cores
 
 if TYPE_CHECKING:
     from hzcli.core.affine_codes import CodedMaps
@@ -109,8 +111,25 @@ def recolour(
         work(slice(None))
         return
     step = SHARED if native is None else SHARED_NATIVE
-    for _ in pool.map(work, [slice(y, y + step) for y in range(0, len(rows), step)]):
-        pass
+    _shared(work, [slice(y, y + step) for y in range(0, len(rows), step)], pool)
+
+
+def _shared(work: Callable[[slice], None], parts: list[slice], pool: Executor) -> None:
+    """Every part, by this thread and such of the pool as are free: each takes the next one there
+    is. Handing over part by part would cost more than a part that the mask leaves out."""
+    left = iter(parts)  # a list's iterator gives each to one thread
+
+    def some() -> None:
+        for part in left:
+            work(part)
+
+    helpers = [pool.submit(some) for _ in range(min(len(parts), cores()) - 1)]
+    try:
+        some()
+    finally:
+        wait(helpers)
+    for helper in helpers:
+        helper.result()
 
 
 class _Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -92,6 +93,33 @@ def test_threads_change_no_byte(transform, depth, large) -> None:
     with ThreadPoolExecutor(3) as pool:
         coded.recolour(together, mask, how, codes=picture, pool=pool, large=large)
     assert np.array_equal(alone, together)
+
+
+@pytest.mark.parametrize("bad", [0, 3, 9])
+def test_a_part_that_fails_is_told_when_no_thread_works_any_more(bad: int) -> None:
+    """The rows belong to the caller again; every part is begun once at most."""
+    begun, ended = [], []
+
+    class Failing:
+        native = None
+
+        def apply(self, codes: np.ndarray, out: np.ndarray) -> None:
+            part = int(codes[0, 0, 0])
+            begun.append(part)
+            time.sleep(0.01)
+            ended.append(part)
+            if part == bad:
+                raise RuntimeError("no")
+
+    rows = np.zeros((10 * coded.SHARED, 4, 3), np.uint16)
+    rows[:] = (np.arange(len(rows)) // coded.SHARED)[:, None, None]
+    with ThreadPoolExecutor(3) as pool:
+        with pytest.raises(RuntimeError, match="no"):
+            coded.recolour(rows, None, Failing(), pool=pool)
+        count = len(ended)
+        assert sorted(begun) == sorted(set(begun)) == sorted(ended)
+        time.sleep(0.03)
+        assert len(begun) == count
 
 
 def recoloured(transform: Curves | Lut3D) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from hzcli.core.codes import LARGEST_TABLE, Coded, CodedCurves, OcioTable, ocio_version
+from hzcli.core.mask import bounding_box
 from hzcli.core.tetra import CodedLook, Interpolation, shaped_codes
 from hzcli.core.window import Size, Window, bands
 from hzcli.engine import coded
@@ -135,6 +136,26 @@ class _Reach:
     bytes_per_pixel: int = 64
 
 
+@dataclass(frozen=True)
+class _Band:
+    """Rows as they were read; with a mask, the box outside of which it is 0."""
+
+    codes: np.ndarray
+    alpha: np.ndarray | None
+    mask: np.ndarray | None = None
+    box: tuple[int, int, int, int] | None = None
+
+    def inside(self, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """What of rows may change, and its mask (None: everywhere)."""
+        if self.mask is None:
+            return rows, None
+        if self.box is None:
+            return None, None
+        top, bottom, left, right = self.box
+        at = slice(top, bottom), slice(left, right)
+        return rows[at], self.mask[at]
+
+
 def apply_look(
     reader: Reader,
     mask_reader: Reader | None,
@@ -165,11 +186,14 @@ def apply_look(
         step = COUNTED_ROWS if size.pixels > COUNTED_PIXELS else 1
         with_alpha = getattr(writer, "wants_alpha", False)
 
-        def read(window: Window) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        def read(window: Window) -> _Band:
             with clock("read"):
                 alpha = reader.read_alpha(window) if with_alpha else None  # type: ignore[attr-defined]
-                mask = mask_reader.read(window) if mask_reader else None
-                return reader.read(window), mask, alpha
+                codes = reader.read(window)
+                if mask_reader is None:
+                    return _Band(codes, alpha)
+                mask = mask_reader.read(window)
+                return _Band(codes, alpha, mask, bounding_box(mask))
 
         def write(rows: tuple[np.ndarray, ...]) -> None:
             with clock("write"):
@@ -183,19 +207,20 @@ def apply_look(
             behind(write) as send,
             ahead(read, bands(size, chosen.band_rows)) as read_bands,
         ):
-            for index, (codes, mask, alpha) in enumerate(read_bands):
-                rows = spare[index % 2][: len(codes)]
+            for index, band in enumerate(read_bands):
+                rows = spare[index % 2][: len(band.codes)]
                 with clock("apply"):
-                    _widen(codes, rows)
-                    if prepared.weight > 0:
-                        recolour(rows, mask, prepared, pool, change, step, large)
+                    _widen(band.codes, rows)
+                    inside, mask = band.inside(rows)
+                    if prepared.weight > 0 and inside is not None:
+                        recolour(inside, mask, prepared, pool, change, step, large)
                     if mask is not None:
                         covered += float(mask.sum(dtype=np.uint64)) / np.iinfo(mask.dtype).max
-                if alpha is None:
+                if band.alpha is None:
                     send((rows,))
                 else:
-                    wide = np.empty(alpha.shape, np.uint16)
-                    _widen(alpha, wide)
+                    wide = np.empty(band.alpha.shape, np.uint16)
+                    _widen(band.alpha, wide)
                     send((rows, wide))
     if mask_reader is not None and covered == 0:
         raise MaskError(
