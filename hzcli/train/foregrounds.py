@@ -18,7 +18,7 @@ class Foregrounds:
     Args:
         photos: the photographs with their regions.
         generator: where chance comes from.
-        vivid, unions, objects, blobs: see `hzcli.train.compose.Synthesis`.
+        vivid, unions, objects, blobs, small: see `hzcli.train.compose.Synthesis`.
     """
 
     def __init__(
@@ -30,13 +30,17 @@ class Foregrounds:
         unions: float,
         objects: float,
         blobs: float,
+        small: float,
     ) -> None:
         self.generator, self.device = generator, photos.rgb.device
-        self.unions, self.objects, self.blobs = unions, objects, blobs
-        preference = (0.25 + photos.salience.clamp(0, 2) * vivid) * photos.share.sqrt()
-        # (N, 256) preference of each label of each photo.
+        self.unions, self.objects, self.blobs, self.small = unions, objects, blobs, small
+        vividness = 0.25 + photos.salience.clamp(0, 2) * vivid
+        # (N, 256) preference of each label of each photo: large ones, or small ones.
         self.label_weight = torch.zeros(len(photos), 256, device=self.device)
-        self.label_weight[photos.regions[:, 0], photos.regions[:, 1]] = preference
+        self.small_weight = self.label_weight.clone()
+        at = photos.regions[:, 0], photos.regions[:, 1]
+        self.label_weight[at] = vividness * photos.share.sqrt()
+        self.small_weight[at] = vividness / photos.share
         # (N, 256) labels that keep away from the border, of photographs with several labels.
         several = photos.first.diff() > 1
         away = (photos.contact < 0.04) & several[photos.regions[:, 0]]
@@ -50,22 +54,26 @@ class Foregrounds:
         """Soft masks, [0, 1], of photographs (B,) with label maps (B, 1, h, w): of their shape."""
         b = len(photo)
         weight = self.label_weight[photo]
+        alone = torch.zeros(b, 1, dtype=torch.bool, device=self.device)
+        if self.small:
+            alone = self._rand(b, 1) < self.small
+            weight = torch.where(alone, self.small_weight[photo], weight)
         one = torch.multinomial(weight, 1, generator=self.generator)
         chosen = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, one, True)
         # A union takes each further label by the toss of a coin; all of them now and then.
         extra = (self._rand(b, 256) < 0.3 + 0.7 * (self._rand(b, 1) < 0.3).float()) & (weight > 0)
-        unite = self._rand(b, 1) < self.unions
+        unite = (self._rand(b, 1) < self.unions) & ~alone
         chosen |= extra & unite
         if self.objects:
             central = self.central[photo]
-            whole = (self._rand(b, 1) < self.objects) & central.any(1, keepdim=True)
+            whole = (self._rand(b, 1) < self.objects) & ~alone & central.any(1, keepdim=True)
             chosen = torch.where(whole, central, chosen)
         mask = chosen.gather(1, labels.flatten(1).long()).view(labels.shape).float()
         if self.objects:
             at = whole.squeeze(1).nonzero().squeeze(1)
             if at.numel():
                 mask[at] = self.closed(photo[at], mask[at])
-        use = (self._rand(b) < self.blobs) | (mask.mean((1, 2, 3)) > 0.8)
+        use = ((self._rand(b) < self.blobs) & ~alone.squeeze(1)) | (mask.mean((1, 2, 3)) > 0.8)
         at = use.nonzero().squeeze(1)
         if at.numel():
             mask[at] = self._blobs(len(at), labels.shape[-2:])

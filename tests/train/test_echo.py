@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from hzcli.models.hinet import HINetConfig
 from hzcli.train import echo, loop, recipes
-from hzcli.train.compose import Batch, Composer, Synthesis
-from hzcli.train.foregrounds import closed
-from hzcli.train.photos import load_photos
+from hzcli.train.compose import Batch, Synthesis
 
 
 @given(times=st.integers(1, 4), blocks=st.integers(1, 5))
@@ -72,17 +70,3 @@ def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(
                    resume=place.exists())  # fmt: skip
     assert seen == whole
     assert len(set(whole)) < len(whole)  # sums do not tell a mirrored batch from its original
-
-
-def test_whole_foregrounds_that_are_kept_are_those_that_are_made(pack: Path):
-    photos = load_photos(pack, "train", 64)
-    composer = Composer(photos, Synthesis(edge=48, objects=1.0), seed=1)
-    photo = torch.arange(12)
-    central = composer.foregrounds.central[photo]
-    labels = photos.labels[photo]
-    mask = central.gather(1, labels.flatten(1).long()).view(labels.shape).float()
-    first = composer.foregrounds.closed(photo, mask)
-    assert torch.equal(first, closed(mask))
-    assert torch.equal(composer.foregrounds.closed(photo, mask * 0), first)
-    larger = torch.ones(1, 1, 100, 80)
-    assert torch.equal(composer.foregrounds.closed(photo[:1], larger), larger)
