@@ -47,7 +47,7 @@ from hzcli.core.window import Size, Window
 from hzcli.engine.change import rows_counted
 from hzcli.engine.looks.apply_look import prepare, recolour
 from hzcli.engine.plan import plan
-from hzcli.engine.recolour import Band, Recolour, deliver, windows_of
+from hzcli.engine.recolour import Band, Recolour, windows_of
 from hzcli.io.cube import Look
 from hzcli.models.aict import AICT, AICTConfig
 from hzcli.models.hinet import HINet, HINetConfig
@@ -171,9 +171,7 @@ def engine(
         at = seen.inside(Window.whole(size))
         band = Band(window, seen, codes[at], mask[at] if inside else None, None)
         rows = out[window.inside(Window.whole(size))]
-        deliver(band.own(band.codes), rows, None, False)
-        if inside:
-            work.band(band, rows, chosen.tile_columns)
+        work.band(band, rows, chosen.tile_columns)
 
 
 def plain(*args: Any) -> None:

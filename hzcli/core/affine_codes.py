@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hzcli.core import native
 from hzcli.core.affine import AffineMap
-from hzcli.core.codes import WHITE, blocks
+from hzcli.core.codes import WHITE, blocks, widen
 from hzcli.core.sampling import places, taps
 from hzcli.core.window import Window
 
@@ -54,14 +54,17 @@ class CodedMaps:
         window: Window,
         pool: Executor | None = None,
         large: bool = False,
+        codes: np.ndarray | None = None,
     ) -> None:
-        """Recolour rows of a picture in place, where the mask is above 0.
+        """Recolour rows of a picture, where the mask is above 0.
 
         Args:
             rows: (h, w, 3) uint16, the source, and afterwards the result. mask: (h, w) uint8 or
                 uint16, full scale inside. window: which part of the picture these are.
             pool: threads to share the work; they change no byte.
             large: whether the picture is worth a native kernel.
+            codes: (h, w, 3) uint8 or uint16, the source as it was read; then `rows` need not hold
+                it.
         """
         part_of = self._native if large and native.kernel("maps") is not None else self._part
         parts = [
@@ -71,6 +74,8 @@ class CodedMaps:
         ]
 
         def work(part: tuple[slice, slice]) -> None:
+            if codes is not None:
+                widen(codes[part], rows[part])
             if mask[part].any():
                 top, left = window.top + part[0].start, window.left + part[1].start
                 height, width = mask[part].shape

@@ -24,6 +24,15 @@ STEP = 256  # pixels, of which OpenColorIO is given whole multiples
 LARGEST_TABLE = 129  # nodes a side that OpenColorIO takes
 
 
+def widen(codes: np.ndarray, out: np.ndarray) -> None:
+    """Codes of 8 or 16 bits as those of 16: 8-bit codes times 257, which takes 0..255 to 0..65535
+    exactly."""
+    if codes.dtype == np.uint8:
+        np.multiply(codes, np.uint16(257), out=out, dtype=np.uint16)
+    else:
+        np.copyto(out, codes)
+
+
 class Coded(Protocol):
     """A recolouring that knows no place, made ready for codes."""
 

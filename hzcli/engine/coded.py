@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, wait
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from hzcli.core import native as kernels
-from hzcli.core.codes import LARGEST_TABLE, WHITE, Coded, CodedCurves, OcioTable
+from hzcli.core.codes import LARGEST_TABLE, WHITE, Coded, CodedCurves, OcioTable, widen
 from hzcli.core.tetra import UNIT, CodedLook
 from hzcli.engine.plan import cores
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from hzcli.core.affine_codes import CodedMaps
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 STRIP = 32  # rows of which the columns with mask are looked for together
 SHARED = 4 * STRIP  # rows that a thread takes at a time ..
 SHARED_NATIVE = 2 * SHARED  # .. by a kernel
+FILLED = 2 * STRIP  # .. and that are still in a core's cache when they were copied there
 FULL = bytes([1]) * 64  # columns of a strip that are worth a call of their own
 GATHERED = 1 << 15  # pixels recoloured at once, so that a core's cache holds them
 PIXEL = np.dtype("V6")  # three codes, moved as one: ten times as fast as (.., 3) by numpy's masks
@@ -86,35 +90,37 @@ def recolour(
     pool: Executor | None = None,
     large: bool = False,
 ) -> None:
-    """Recolour rows of a picture, in place.
+    """Recolour rows of a picture.
 
     Args:
         rows: (h, W, 3) uint16, the source, and afterwards the result; pixels side by side.
         mask: (h, W) uint8 or uint16, full scale inside; None: everywhere.
         weight: share of the new colour in a pixel that the mask holds whole.
-        codes: (h, W, 3), the same source as it was read: curves are faster at 8 bits.
+        codes: (h, W, 3) uint8 or uint16, the source as it was read; then `rows` need not hold it.
         pool: threads to share the work; they change no byte.
         large: whether the picture is, see `is_large`.
     """
     native = coded.native if large else None
-    if codes is None or codes.itemsize != 1 or not isinstance(coded, CodedCurves):
-        codes = None
+    short = codes if codes is not None and codes.itemsize == 1 else None
+    if not isinstance(coded, CodedCurves):  # which are faster at 8 bits
+        short = None
 
     def work(part: slice) -> None:
-        own, short = (None if x is None else x[part] for x in (mask, codes))
+        if codes is not None:
+            widen(codes[part], rows[part])
+        own, brief = (None if x is None else x[part] for x in (mask, short))
         if native is not None:
             native.recolour(rows[part], own, weight)
             return
-        _Rows(rows[part], own, coded, weight, short).recolour()
+        _Rows(rows[part], own, coded, weight, brief).recolour()
 
-    if pool is None:
-        work(slice(None))
-        return
-    step = SHARED if native is None else SHARED_NATIVE
-    _shared(work, [slice(y, y + step) for y in range(0, len(rows), step)], pool)
+    step = len(rows) if pool is None else SHARED
+    if native is not None:
+        step = FILLED if codes is not None else SHARED_NATIVE
+    shared(work, [slice(y, y + step) for y in range(0, len(rows), max(1, step))], pool)
 
 
-def _shared(work: Callable[[slice], None], parts: list[slice], pool: Executor) -> None:
+def shared(work: Callable[[T], None], parts: list[T], pool: Executor | None) -> None:
     """Every part, by this thread and such of the pool as are free: each takes the next one there
     is. Handing over part by part would cost more than a part that the mask leaves out."""
     left = iter(parts)  # a list's iterator gives each to one thread
@@ -123,13 +129,20 @@ def _shared(work: Callable[[slice], None], parts: list[slice], pool: Executor) -
         for part in left:
             work(part)
 
-    helpers = [pool.submit(some) for _ in range(min(len(parts), cores()) - 1)]
+    helpers = []
+    if pool is not None:
+        helpers = [pool.submit(some) for _ in range(min(len(parts), _cores()) - 1)]
     try:
         some()
     finally:
         wait(helpers)
     for helper in helpers:
         helper.result()
+
+
+@cache
+def _cores() -> int:
+    return cores()
 
 
 class _Rows:

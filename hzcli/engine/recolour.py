@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hzcli.core import codes as core
 from hzcli.core.affine_codes import CodedMaps
 from hzcli.core.mask import bounding_box
 from hzcli.core.transform import Reach, Transform
@@ -102,7 +103,7 @@ def widen(codes: np.ndarray, out: np.ndarray) -> None:
     if codes.dtype == out.dtype:
         np.copyto(out, codes)
     elif codes.dtype == np.uint8 and out.dtype == np.uint16:
-        np.multiply(codes, np.uint16(257), out=out, dtype=np.uint16)
+        core.widen(codes, out)
     elif out.dtype == np.float32:
         np.multiply(codes, np.float32(1 / np.iinfo(codes.dtype).max), out=out, dtype=np.float32)
     else:
@@ -170,11 +171,13 @@ class Recolour:
         self.change = self._seen.figures
 
     def band(self, band: Band, rows: np.ndarray, tile_columns: int) -> None:
-        """Recolour `rows` (h, W, 3), which hold the source, where the mask is above 0."""
-        assert band.mask is not None
-        mask = band.own(band.mask)
-        box = bounding_box(mask)
-        if box is None:
+        """Fill `rows` (h, W, 3) with the source as it is delivered, recoloured where the mask is
+        above 0."""
+        codes = band.own(band.codes)
+        mask = None if band.mask is None else band.own(band.mask)
+        box = None if mask is None else bounding_box(mask)
+        if mask is None or box is None:
+            deliver(codes, rows, self._colour, self._grey)
             return
         top, bottom, left, right = box
         self._seen.meet(mask[self._seen.rows(band.window.top)])
@@ -184,10 +187,14 @@ class Recolour:
             self._pool = workers() if self._coded is not None else None
         if self._coded is not None and rows.dtype == np.uint16:
             inner = np.s_[top:bottom, left:right]
+            for outer in (np.s_[:top], np.s_[bottom:], np.s_[top:bottom, :left],
+                          np.s_[top:bottom, right:]):  # fmt: skip
+                widen(codes[outer], rows[outer])
             at, by = band.window.top, band.window.left
             window = Window(at + top, at + bottom, by + left, by + right, band.window.size)
-            self._from_codes(band.own(band.codes)[inner], rows[inner], mask[inner], window)
+            self._from_codes(codes[inner], rows[inner], mask[inner], window)
             return
+        deliver(codes, rows, self._colour, self._grey)
         for start, stop in cuts(left, right, tile_columns):
             heed()
             part = bounding_box(mask[top:bottom, start:stop])
@@ -202,13 +209,14 @@ class Recolour:
         self, codes: np.ndarray, rows: np.ndarray, mask: np.ndarray, window: Window
     ) -> None:
         assert self._coded is not None
-        some = self._seen.rows(window.top)
-        before = rows[some].copy()
         large = coded.is_large(window.size)
         if isinstance(self._coded, CodedMaps):
-            self._coded.recolour(rows, mask, window, self._pool, large)
+            self._coded.recolour(rows, mask, window, self._pool, large, codes)
         else:
             coded.recolour(rows, mask, self._coded, codes=codes, pool=self._pool, large=large)
+        some = self._seen.rows(window.top)
+        before = np.empty_like(rows[some])
+        widen(codes[some], before)
         self._seen.between(before, rows[some])
 
     def _tile(self, band: Band, tile: Window, rows: np.ndarray) -> None:

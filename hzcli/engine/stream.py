@@ -247,14 +247,17 @@ def harmonise(
                 if spare[index % 2].size < math.prod(shape):
                     spare[index % 2] = np.empty(math.prod(shape), kind)
                 rows = spare[index % 2][: math.prod(shape)].reshape(shape)
-                with clock("apply"):
-                    deliver(band.own(band.codes), rows, colour, grey)
-                before = rows.copy() if observe else None
+                before = None
+                if observe:
+                    before = np.empty_like(rows)
+                    deliver(band.own(band.codes), before, colour, grey)
                 tile_columns = chosen.tile_columns
                 if copier is not None:
                     tile_columns = columns(chosen, band.window.height)
                 with clock("apply"):
-                    if recolour and band.mask is not None:
+                    if recolour is None:
+                        deliver(band.own(band.codes), rows, colour, grey)
+                    else:
                         recolour.band(band, rows, tile_columns)
                         if source is not None:
                             source.relax()

@@ -87,6 +87,9 @@ def test_windows_blocks_and_threads_change_no_byte(mode, block, large, monkeypat
             window = Window(top, bottom, left, right, SIZE)
             transform.recolour(got[part], held[part], window, pool, large)
     assert np.array_equal(got, expected)
+    empty = np.full_like(codes, 4711)
+    transform.recolour(empty, held, Window.whole(SIZE), large=large, codes=codes)
+    assert np.array_equal(empty, expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 17), (5, 15), (3, 16), (40, 333)], ids=str)

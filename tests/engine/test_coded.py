@@ -80,7 +80,7 @@ def test_a_table_changes_its_part_of_a_picture_alone(shape) -> None:
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("large", [False, True])
 def test_threads_change_no_byte(transform, depth, large) -> None:
-    """Nor does it matter that each takes rows of its own."""
+    """Nor does it matter that each takes rows of its own, and fills them."""
     if transform is TABLE:
         pytest.importorskip("PyOpenColorIO")
     height = 3 * coded.SHARED + 5
@@ -88,11 +88,13 @@ def test_threads_change_no_byte(transform, depth, large) -> None:
     how = coded.prepared(transform, 0.7)
     assert how is not None
     alone = picture.astype(np.uint16) * (257 if depth == 8 else 1)
-    together = alone.copy()
-    coded.recolour(alone, mask, how, codes=picture, large=large)
+    together, filled = alone.copy(), np.full_like(alone, 4711)
+    coded.recolour(alone, mask, how, large=large)
     with ThreadPoolExecutor(3) as pool:
-        coded.recolour(together, mask, how, codes=picture, pool=pool, large=large)
+        coded.recolour(together, mask, how, pool=pool, large=large)
+        coded.recolour(filled, mask, how, codes=picture, pool=pool, large=large)
     assert np.array_equal(alone, together)
+    assert np.array_equal(alone, filled)
 
 
 @pytest.mark.parametrize("bad", [0, 3, 9])
@@ -125,7 +127,7 @@ def test_a_part_that_fails_is_told_when_no_thread_works_any_more(bad: int) -> No
 def recoloured(transform: Curves | Lut3D) -> np.ndarray:
     """By the engine, band by band: rows of a picture of 90 x 300."""
     picture, mask = colours(90, 300, 16), soft_disc(90, 300, 8, (0.5, 0.5), 40)
-    size, rows = Size(90, 300), picture.copy()
+    size, rows = Size(90, 300), np.full_like(picture, 4711)
     work = Recolour(transform, 1.0, torch.device("cpu"), (1 / 65535, 1 / 255))
     for top in (0, 40):
         window = Window(top, top + (40 if top == 0 else 50), 0, 300, size)

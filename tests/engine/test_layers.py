@@ -144,7 +144,6 @@ def test_a_real_result_comes_back_from_its_layer(tmp_path):
     source, rows = (np.empty((90, 80, 3), np.uint16) for _ in range(2))
     for strength in (1.0, 0.5):
         widen(codes, source)
-        widen(codes, rows)
         Recolour(Swap(), strength, torch.device("cpu"), (1 / 255, 1 / 255)).band(
             Band(whole, whole, codes, mask, None), rows, 64
         )

@@ -137,7 +137,7 @@ def test_background_codes_are_the_source(transform, tile_columns):
     codes = rng.integers(0, 65536, (60, 90, 3)).astype(np.uint16)
     mask = (picture(60, 90)[1][0, 0].numpy() * 255).astype(np.uint8)
     recolour = Recolour(transform, 1.0, torch.device("cpu"), [1 / 65535, 1 / 255])
-    rows = codes.copy()
+    rows = np.full_like(codes, 4711)
     whole = Window.whole(size)
     with torch.inference_mode():
         recolour.band(Band(whole, whole, codes, mask, None), rows, tile_columns)

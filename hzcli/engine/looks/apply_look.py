@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from hzcli.core.codes import LARGEST_TABLE, Coded, CodedCurves, OcioTable, ocio_version
+from hzcli.core.codes import LARGEST_TABLE, Coded, CodedCurves, OcioTable, ocio_version, widen
 from hzcli.core.mask import bounding_box
 from hzcli.core.tetra import CodedLook, Interpolation, shaped_codes
 from hzcli.core.window import Size, Window, bands
@@ -210,7 +210,7 @@ def apply_look(
             for index, band in enumerate(read_bands):
                 rows = spare[index % 2][: len(band.codes)]
                 with clock("apply"):
-                    _widen(band.codes, rows)
+                    widen(band.codes, rows)
                     inside, mask = band.inside(rows)
                     if prepared.weight > 0 and inside is not None:
                         recolour(inside, mask, prepared, pool, change, step, large)
@@ -220,7 +220,7 @@ def apply_look(
                     send((rows,))
                 else:
                     wide = np.empty(band.alpha.shape, np.uint16)
-                    _widen(band.alpha, wide)
+                    widen(band.alpha, wide)
                     send((rows, wide))
     if mask_reader is not None and covered == 0:
         raise MaskError(
@@ -243,14 +243,6 @@ def apply_look(
         change_p99=p99,
         plan=f"{chosen.reason}; {through}",
     )
-
-
-def _widen(codes: np.ndarray, out: np.ndarray) -> None:
-    """Codes of 8 or 16 bits as those of 16."""
-    if codes.dtype == np.uint8:
-        np.multiply(codes, np.uint16(257), out=out, dtype=np.uint16)
-    else:
-        np.copyto(out, codes)
 
 
 def _figures(change: np.ndarray) -> tuple[float, float]:
