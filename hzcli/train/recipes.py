@@ -133,8 +133,9 @@ def build(recipe: Recipe) -> Any:
 # --- Our own ---------------------------------------------------------------------------------
 
 COMPOSITES = Synthesis(
-    oversample=1.15, spread=0.35, unsharp=(-0.5, 0.8), jpeg=0.05, table=17, hours=0.03, raws=0.18
-)
+    oversample=1.15, spread=0.35, unsharp=(-0.5, 0.8), jpeg=0.05, table=17, transfers=0.6,
+    hours=0.03, raws=0.25, small=0.6,
+)  # fmt: skip
 
 
 def _modern(model: str, **numbers: Any) -> Recipe:
