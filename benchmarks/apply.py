@@ -250,11 +250,11 @@ def works(
                 continue
             for kind, mask in every.items():
                 # `hz apply-lut` finds the box while it reads.
-                top, bottom, left, right = (
-                    (0, *codes.shape[:1], 0, codes.shape[1]) if mask is None else surveyed(mask)[0]
-                )
-                at = slice(top, bottom), slice(left, right)
-                args = (out[at], None if mask is None else mask[at], ready, pool)
+                args = (out, None, ready, pool)
+                if mask is not None:
+                    top, bottom, left, right = surveyed(mask)[0]
+                    at = slice(top, bottom), slice(left, right)
+                    args = (out[at], mask[at], ready, pool)
                 yield (
                     f"33-cube {through} {interpolation}",
                     kind,

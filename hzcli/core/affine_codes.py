@@ -23,6 +23,7 @@ from hzcli.core import native
 from hzcli.core.affine import AffineMap
 from hzcli.core.codes import WHITE, blocks, widen
 from hzcli.core.sampling import places, taps
+from hzcli.core.sharing import shared
 from hzcli.core.window import Window
 
 BLOCK = 8, 2048  # rows and columns at once
@@ -86,12 +87,7 @@ class CodedMaps:
                         Window(top, top + height, left, left + width, window.size),
                     )
 
-        if pool is None:
-            for part in parts:
-                work(part)
-            return
-        for _ in pool.map(work, parts):
-            pass
+        shared(work, parts, pool)
 
     def _part(self, rows: np.ndarray, mask: np.ndarray, window: Window) -> None:
         """The same for what is no wider than a block."""

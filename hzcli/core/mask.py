@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-ROWS = 32  # that are looked at together
-SAMPLED = 64  # one row of so many tells about where the sides are ..
-NEAR = 64  # .. and so many columns beside are looked at one by one
+ROWS, COLUMNS = 32, 512  # that are looked at together
 
 
 def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -16,36 +14,24 @@ def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     >>> bounding_box(np.array([[0, 0, 0], [0, 1, 2]]))
     (1, 2, 1, 3)
     """
-    top, bottom = _ends(mask)
+    top, bottom = _ends(mask, ROWS)
     if top == bottom:
         return None
-    part = mask[top:bottom]
-    some = np.flatnonzero(part[::SAMPLED].any(axis=0))  # the first row has something
-    left, right = int(some[0]), int(some[-1]) + 1
-    near = max(0, left - NEAR)
-    if part[:, :near].max(initial=0):
-        near = 0
-    beside = np.flatnonzero(part[:, near:left].any(axis=0))
-    left = near + int(beside[0]) if beside.size else left
-    near = right + NEAR
-    if part[:, near:].max(initial=0):
-        near = mask.shape[1]
-    beside = np.flatnonzero(part[:, right:near].any(axis=0))
-    right += int(beside[-1]) + 1 if beside.size else 0
+    left, right = _ends(mask[top:bottom].T, COLUMNS)
     return top, bottom, left, right
 
 
-def _ends(mask: np.ndarray) -> tuple[int, int]:
+def _ends(mask: np.ndarray, step: int) -> tuple[int, int]:
     """First and last row (exclusive) that has something; from outside inwards, and no further."""
-    for start in range(0, len(mask), ROWS):
-        rows = mask[start : start + ROWS]
+    for start in range(0, len(mask), step):
+        rows = mask[start : start + step]
         if rows.max():  # at the speed of memory, unlike any()
             some = np.flatnonzero(rows.any(axis=1))
             break
     else:
         return 0, 0
-    for stop in range(len(mask), 0, -ROWS):
-        low = max(0, stop - ROWS)
+    for stop in range(len(mask), 0, -step):
+        low = max(0, stop - step)
         rows = mask[low:stop]
         if rows.max():
             last = np.flatnonzero(rows.any(axis=1))

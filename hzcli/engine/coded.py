@@ -9,19 +9,15 @@ once. Pixels that it leaves out keep their code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, wait
-from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hzcli.core import native as kernels
 from hzcli.core.codes import LARGEST_TABLE, WHITE, Coded, CodedCurves, OcioTable, widen
+from hzcli.core.sharing import shared
 from hzcli.core.tetra import UNIT, CodedLook
-from hzcli.engine.plan import cores
-
-T = TypeVar("T")
 
 if TYPE_CHECKING:
     from hzcli.core.affine_codes import CodedMaps
@@ -118,31 +114,6 @@ def recolour(
     if native is not None:
         step = FILLED if codes is not None else SHARED_NATIVE
     shared(work, [slice(y, y + step) for y in range(0, len(rows), max(1, step))], pool)
-
-
-def shared(work: Callable[[T], None], parts: list[T], pool: Executor | None) -> None:
-    """Every part, by this thread and such of the pool as are free: each takes the next one there
-    is. Handing over part by part would cost more than a part that the mask leaves out."""
-    left = iter(parts)  # a list's iterator gives each to one thread
-
-    def some() -> None:
-        for part in left:
-            work(part)
-
-    helpers = []
-    if pool is not None:
-        helpers = [pool.submit(some) for _ in range(min(len(parts), _cores()) - 1)]
-    try:
-        some()
-    finally:
-        wait(helpers)
-    for helper in helpers:
-        helper.result()
-
-
-@cache
-def _cores() -> int:
-    return cores()
 
 
 class _Rows:
