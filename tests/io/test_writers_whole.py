@@ -117,7 +117,7 @@ def test_wrong_rows_are_a_programming_error(tmp_path, form):
 
 
 STOPPED = """
-import signal, sys
+import signal, sys, time
 from pathlib import Path
 import numpy as np
 from hzcli.core.window import Size
@@ -132,7 +132,8 @@ head = Header(path, Size(2000, 500), 16, "rgb", 1, "tiff")
 with open_writer(path, Size(2000, 500), resolve(OutputOptions(form), head), meta=Meta()) as writer:
     writer.write(np.zeros((1000, 500, 3), np.float32 if form == "exr" else np.uint16))
     print("half", flush=True)
-    signal.pause()
+    while True:  # a signal that came before a pause would leave it waiting for another
+        time.sleep(0.05)
 """
 
 
