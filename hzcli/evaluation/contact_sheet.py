@@ -166,7 +166,8 @@ def _outlined(picture: Image, mask: Path | None) -> Image:
         # Samples are enough for an outline, and stay small whatever the picture's size.
         step = max(1, min(reader.size.height, reader.size.width) // SEEN)
         parts = [share_of(reader.read(w)[::step, ::step]) for w in bands(reader.size, 64 * step)]
-        soft = resize(np.concatenate(parts)[..., None], picture.height, picture.width)[..., 0]
+        samples = np.concatenate(parts)[..., None]
+        soft = resize(samples, picture.height, picture.width, "triangle")[..., 0]
         shape = Image.fromarray(np.where(soft > 0.5, 255, 0).astype(np.uint8))
         edge = ImageChops.difference(shape.filter(ImageFilter.MaxFilter(3)), shape)
         dark = Image.blend(picture, Image.new("RGB", picture.size), 0.45)

@@ -44,7 +44,8 @@ class Synthesis:
     same source. blobs: share of smooth random foregrounds. unions: share of several regions at
     once. objects: share of foregrounds that are all of the regions away from the border, where a
     photograph has several: what a person would cut out. small: share of foregrounds that are one
-    region, and rather a small one (half of iHarmony4's cover less than a twentieth of a picture).
+    region, and rather a small one (of iHarmony4's we estimate that half cover less than a
+    twentieth of a picture).
     vivid: how much salient regions are preferred (0 not at all).
     """
 
@@ -180,13 +181,16 @@ class Composer:
     ) -> Batch:
         """inside: the foreground's own colours, where a pixel of truth mixes them with others."""
         inside = truth if inside is None else inside
-        changed, kind = self._recolour(inside, mask, photo)
+        changed, kind = torch.empty_like(inside), torch.full_like(photo, RETOUCH)
+        raw = torch.zeros_like(photo, dtype=torch.bool)
         if self.recipe.raws:
-            at = (self._rand(len(photo)) < self.recipe.raws).nonzero().squeeze(1)
-            if at.numel():
-                truth, inside = truth.clone(), inside.clone()
-                kind[at] = RETOUCH
-                truth[at], inside[at], changed[at] = self._undeveloped(truth[at], inside[at])
+            raw = self._rand(len(photo)) < self.recipe.raws
+        at, rest = (which.nonzero().squeeze(1) for which in (raw, ~raw))
+        if at.numel():
+            truth, inside = truth.clone(), inside.clone()
+            truth[at], inside[at], changed[at] = self._undeveloped(truth[at], inside[at])
+        if rest.numel():
+            changed[rest], kind[rest] = self._recolour(inside[rest], mask[rest], photo[rest])
         changed = (changed.clamp(0, 1) * 255).round() / 255
         composite = (truth + mask * (changed - inside)).clamp(0, 1)
         if self.recipe.jpeg:
