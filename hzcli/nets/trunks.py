@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from hzcli.core.transform import Thumbnail
 from hzcli.nets.compact import both_sides, region_statistics, soft_histogram
+from hzcli.nets.views import box_of
 
 # Output channels of the first convolution and of the seven Fire modules.
 SQUEEZENET = (64, 128, 128, 256, 256, 384, 384, 512)
@@ -129,11 +130,8 @@ def close_up(thumb: Thumbnail, size: tuple[int, ...]) -> Thumbnail:
     """
     parts = []
     for both in torch.cat([thumb.rgb, thumb.mask], 1):
-        touched = (both[3] > 0).nonzero()
-        if len(touched):
-            (top, left), (bottom, right) = touched.amin(0).tolist(), touched.amax(0).tolist()
-            both = both[:, top : bottom + 1, left : right + 1]
-        parts.append(resized(both[None], size))
+        top, bottom, left, right = box_of(both[3])
+        parts.append(resized(both[None, :, top:bottom, left:right], size))
     part = torch.cat(parts)
     return Thumbnail(part[:, :3], part[:, 3:], thumb.full)
 

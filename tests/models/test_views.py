@@ -10,12 +10,15 @@ from ruled_nets import picture, rectangle
 from torch import Tensor
 
 from hzcli.core.transform import Thumbnail
-from hzcli.core.window import Size
+from hzcli.core.window import Size, Window
 from hzcli.models import readings_of
 from hzcli.models.aict import AICT, AICTConfig
+from hzcli.models.cdtnet import CDTNet, CDTNetConfig
+from hzcli.models.hdnet import HDNet, HDNetConfig
+from hzcli.models.hinet import HINet, HINetConfig
 from hzcli.models.s2crnet import S2CRNet, S2CRNetConfig
 from hzcli.nets.compact import CompactEncoder
-from hzcli.nets.views import look
+from hzcli.nets.views import CLOSE, MARGIN, WHOLE, WINDOWS, closer, look
 
 NARROW = {"channels": (16, 24, 32, 32), "blocks": 1}
 
@@ -88,3 +91,98 @@ def test_views_reach_the_prediction_once_trained(name: str) -> None:
     assert readings_of(net.config)["views"] == "2"
     net.train()
     assert torch.allclose(table(0), table(2), atol=1e-6)
+
+
+class Shown:
+    """What `closer` asks of a model."""
+
+    def __init__(self, count: int = 3, thumbnail: int = 256, training: bool = False) -> None:
+        self.training = training
+        self.config = HINetConfig(thumbnail=thumbnail, closer=count)
+
+
+def ramps(edge: int) -> Tensor:
+    """Each pixel tells its row and its column."""
+    line = (torch.arange(edge) + 0.5) / edge
+    grid = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([*grid, torch.zeros(edge, edge)])[None].double()
+
+
+@pytest.mark.parametrize("box", [(100, 120, 30, 50), (0, 6, 250, 256), (10, 110, 90, 250)])
+def test_windows_lie_around_the_foreground(box: tuple[int, int, int, int]) -> None:
+    """Their middle is the foreground's, or as near as the picture's border lets it be; they hold
+    all of it; every other one is mirrored; sizes are as told."""
+    top, bottom, left, right = box
+    mask = torch.zeros(1, 1, 256, 256, dtype=torch.double)
+    mask[:, :, top:bottom, left:right] = 1
+    whole, inside, near = closer(Shown(), ramps(256), mask)
+    assert whole.shape[2:] == inside.shape[2:] == (256 * WHOLE, 256 * WHOLE)
+    assert len(near) == len(WINDOWS)
+    for n, (share, (seen, held)) in enumerate(zip(WINDOWS, near, strict=True)):
+        assert seen.shape[2:] == held.shape[2:] == (256 * CLOSE, 256 * CLOSE)
+        if n % 2 == 0:
+            seen, held = seen.flip(3), held.flip(3)
+        assert (seen[:, 1].diff(dim=2) >= 0).all()
+        for channel, low, high in ((0, top, bottom), (1, left, right)):
+            side = min(256, max(share * 256, MARGIN * (high - low)))
+            start = min(max(0, (low + high - side) / 2), 256 - side)
+            ends = [256 * float(f(seen[:, channel])) for f in (torch.min, torch.max)]
+            assert abs(ends[0] - start) < 2 + side / 256
+            assert abs(ends[1] - start - side) < 2 + side / 256
+            # Where the foreground begins and ends in the window.
+            line = held[0, 0].amax(1 - channel)
+            there = line.nonzero().flatten() * side / 128 + start
+            assert abs(float(there[0]) - low) < 4 and abs(float(there[-1]) - high) < 5
+
+
+def test_the_whole_alone_is_seen_in_training_and_of_small_or_empty_thumbnails() -> None:
+    rgb, mask = ramps(256), torch.ones(1, 1, 256, 256)
+    for model in (Shown(0), Shown(training=True), Shown(thumbnail=320)):
+        whole, inside, near = closer(model, rgb, mask)
+        assert near == [] and whole is rgb and inside is mask
+    for seen, _ in closer(Shown(), rgb, 0 * mask)[2]:
+        assert seen[:, :2].min() < 0.01 and seen[:, :2].max() > 0.99
+
+
+@torch.inference_mode()
+def test_closer_looks_are_averaged_with_the_whole() -> None:
+    """One by one in float64, of two pictures with foregrounds of their own."""
+    encoder = stirred(CompactEncoder(**NARROW, code=24)).double()
+    rgb, mask = (t.double() for t in (picture(256, 256), rectangle(256, 256)))
+    other = torch.zeros_like(mask)
+    other[:, :, :40, 200:] = 1
+    rgb, mask = torch.cat([rgb, rgb.flip(1)]), torch.cat([mask, other])
+    codes = []
+    for i in range(2):
+        whole, inside, near = closer(Shown(), rgb[i : i + 1], mask[i : i + 1])
+        looks = [(whole, inside), *near]
+        codes.append(torch.stack([encoder(*one)[1] for one in looks]).mean(0))
+    whole, inside, near = closer(Shown(), rgb, mask)
+    assert torch.allclose(look(encoder, whole, inside, 0, near)[1], torch.cat(codes), atol=1e-12)
+
+
+CLOSER = {
+    "aict": lambda: AICT(
+        dataclasses.replace(AICTConfig.compact(), **NARROW, code=32, latent=16, thumbnail=96)
+    ),
+    "cdtnet": lambda: CDTNet(CDTNetConfig(**NARROW, code=32, luts=4, thumbnail=96)),
+    "hdnet": lambda: HDNet(HDNetConfig(**NARROW, code=32, thumbnail=96)),
+    "hinet": lambda: HINet(HINetConfig(**NARROW, code=32, thumbnail=96)),
+}
+
+
+@pytest.mark.parametrize("name", CLOSER)
+@torch.inference_mode()
+def test_closer_looks_reach_the_prediction_once_trained(name: str) -> None:
+    net = stirred(CLOSER[name]())
+    rgb, mask = pictures()
+    thumb = Thumbnail(rgb, mask, Size(96, 96))
+
+    def found(count: int) -> tuple[Tensor, Tensor]:
+        net.config = dataclasses.replace(net.config, closer=count)
+        applied = net.predict(thumb).apply(rgb, mask, Window.whole(Size(96, 96)))
+        return net.predict_lut(thumb).lut, applied
+
+    for once, closely in zip(found(0), found(3), strict=True):
+        assert not torch.allclose(once, closely, atol=1e-4)
+    assert readings_of(net.config)["closer"] == "3"

@@ -18,7 +18,7 @@ from hzcli.core.window import Size, Window
 from hzcli.models.aict.config import AICTConfig
 from hzcli.models.aict.intervals import IntervalMap, interval_map
 from hzcli.nets.compact import CompactEncoder
-from hzcli.nets.views import look
+from hzcli.nets.views import seen
 from hzcli.nets.vit import PatchDecoder, Patchwise, bottom_convs
 
 # Own heads predict small multiples of their output: an Adam step moves a head's result by
@@ -127,8 +127,7 @@ class AICT(nn.Module):
             # Global consistent weight: what is strongest anywhere decides for the picture.
             weight = self.class_layer(self.bottom_convs(features).amax((2, 3)))
         else:
-            views = 0 if self.training else c.views
-            maps, code = look(self.encoder, rgb, mask, views)
+            _, _, maps, code = seen(self, rgb, mask)
             features, latent = maps[1], self.decoder(maps, code)
             weight = self.class_layer(code)
         shares = self.colors_layer(latent).unflatten(1, (3, c.intervals)).softmax(2)

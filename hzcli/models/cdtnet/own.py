@@ -36,7 +36,7 @@ from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.modulated import normal
 from hzcli.nets.tables import table_layer
-from hzcli.nets.views import look, multiple_of_32
+from hzcli.nets.views import seen
 
 # What heads predict is a small multiple of their output: an Adam step moves the result of a
 # layer by rate x fan-in.
@@ -50,7 +50,7 @@ class CDTNetConfig:
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     luts: N. lut_size: n. width: channels of D. features: C. refine: hidden channels of R.
     refinement: False leaves the LUT alone, "CDTNet (sim)", and D and R out.
-    views: as HINet's (nets/views.py); 0: one look.
+    views, closer: as HINet's (nets/views.py); 0: one look.
     """
 
     thumbnail: int = 256
@@ -64,8 +64,9 @@ class CDTNetConfig:
     refine: int = 24
     refinement: bool = True
     views: int = 0
+    closer: int = 0
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "views")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "views", "closer")
 
     @classmethod
     def compact(cls) -> CDTNetConfig:
@@ -229,8 +230,7 @@ class CDTNet(nn.Module):
         """What is to be done to the full picture; of thumbnails of any size."""
         if not self.config.refinement:
             return self.predict_lut(thumb)
-        rgb, mask = multiple_of_32(thumb.rgb, thumb.mask)
-        maps, code = look(self.encoder, rgb, mask, self._views)
+        rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
         lut = self.mapping(code)
         rgb, mask = F.avg_pool2d(rgb, 4), F.avg_pool2d(mask, 4)
         low = self.decoder(maps, code, rgb, lookup(lut, rgb), mask)
@@ -238,12 +238,7 @@ class CDTNet(nn.Module):
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The RGB-to-RGB transformation alone; D is not run."""
-        rgb, mask = multiple_of_32(thumb.rgb, thumb.mask)
-        return Lut3D(self.mapping(look(self.encoder, rgb, mask, self._views)[1]))
-
-    @property
-    def _views(self) -> int:
-        return 0 if self.training else self.config.views
+        return Lut3D(self.mapping(seen(self, thumb.rgb, thumb.mask)[3]))
 
     def kindred(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of `mapping` that give the tables that HINet's weights give.

@@ -39,7 +39,7 @@ from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.modulated import normal
 from hzcli.nets.rain import Rain
 from hzcli.nets.tables import GAIN, POLYNOMIALS, start_at_identity, table_of
-from hzcli.nets.views import look, multiple_of_32
+from hzcli.nets.views import seen
 
 CHOICES = 8  # numbers between the code and a level's kernels; 4 in the paper
 
@@ -50,7 +50,7 @@ class HDNetConfig:
 
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     lut: nodes a side of the colours' table. widths: channels at strides 2, 4 and 8.
-    neighbours: K of eq. (3). views: as HINet's (nets/views.py); 0: one look.
+    neighbours: K of eq. (3). views, closer: as HINet's (nets/views.py); 0: one look.
     """
 
     thumbnail: int = 256
@@ -61,8 +61,9 @@ class HDNetConfig:
     widths: tuple[int, int, int] = (16, 32, 48)
     neighbours: int = 4
     views: int = 0
+    closer: int = 0
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "neighbours", "views")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "neighbours", "views", "closer")
 
     @classmethod
     def compact(cls) -> HDNetConfig:
@@ -191,14 +192,9 @@ class HDNet(nn.Module):
     def thumbnail_edge(self) -> int:
         return self.config.thumbnail
 
-    @property
-    def _views(self) -> int:
-        return 0 if self.training else self.config.views
-
     def predict(self, thumb: Thumbnail) -> Transform:
         """What is to be done to the full picture; of thumbnails of any size."""
-        rgb, mask = multiple_of_32(thumb.rgb, thumb.mask)
-        maps, code = look(self.encoder, rgb, mask, self._views)
+        rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
         lut = table_of(self.tone(code), self.lut(code))
         added = self._added(rgb, lut, mask, maps, code)
         if self.training:
@@ -209,8 +205,7 @@ class HDNet(nn.Module):
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The dynamic convolution of the colours alone."""
-        rgb, mask = multiple_of_32(thumb.rgb, thumb.mask)
-        code = look(self.encoder, rgb, mask, self._views)[1]
+        code = seen(self, thumb.rgb, thumb.mask)[3]
         return Lut3D(table_of(self.tone(code), self.lut(code)))
 
     def _added(

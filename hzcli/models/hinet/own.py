@@ -38,7 +38,7 @@ from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.local_mlp import LocalMlp
 from hzcli.nets.modulated import Modulated, normal
 from hzcli.nets.tables import GAIN, POLYNOMIALS, table_of
-from hzcli.nets.views import look
+from hzcli.nets.views import seen
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,11 @@ class HINetConfig:
     encoder: "compact", or "paper" (HRNet with OCR, and iDIH's encoder).
     views: once trained, the compact encoder looks at the thumbnail at so many sizes (32 pixels
     between them), and at each mirrored as well, and the codes are averaged; 0: one look.
+    closer: how many closer looks at the foreground are averaged too (nets/views.py).
     """
 
     # What the shapes of tensors cannot tell; stored beside weights.
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "views")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "views", "closer")
 
     thumbnail: int = 224
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
@@ -75,6 +76,7 @@ class HINetConfig:
     residual: bool = True
     encoder: str = "compact"
     views: int = 0
+    closer: int = 0
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> HINetConfig:
@@ -127,6 +129,7 @@ class HINetConfig:
             "thumbnail": int(stored.get("thumbnail", cls.thumbnail)),
             "residual": str(stored.get("residual", cls.residual)).lower() == "true",
             "views": int(stored.get("views", cls.views)),
+            "closer": int(stored.get("closer", cls.closer)),
             "hyper": shapes["hyper.0.weight" if compact else "hyper.0.0.weight"][int(compact)],
             "width": width,
             "hidden": tuple(count - 1 for count in layers[:3]),
@@ -222,11 +225,10 @@ class HINet(nn.Module):
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The auxiliary 3D LUT (section III-E) for each picture."""
-        _, code = self._look(thumb)
-        return self._lut(code)
+        return self._lut(seen(self, thumb.rgb, thumb.mask)[3])
 
     def predict_both(self, thumb: Thumbnail) -> tuple[LocalMlp, Lut3D]:
-        maps, code = self._look(thumb)
+        _, _, maps, code = seen(self, thumb.rgb, thumb.mask)
         lut = self._lut(code)
         coarse, middle, fine = (
             self.starts[n][:, None, None] + GAIN * self._content(n, map_, code)
@@ -244,11 +246,6 @@ class HINet(nn.Module):
             residual=self.config.residual,
         )
         return transform, lut
-
-    def _look(self, thumb: Thumbnail) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Maps of the thumbnail, and the code, averaged over views."""
-        views = 0 if self.training else self.config.views
-        return look(self.encoder, thumb.rgb, thumb.mask, views)
 
     def _content(self, level: int, map_: Tensor, code: Tensor) -> Tensor:
         """A level's parameters (B, P, gh, gw), as offsets from the start."""
