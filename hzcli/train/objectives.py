@@ -8,7 +8,7 @@ calls any model's `predict` and applies the result, as `hz run` does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -124,6 +124,18 @@ def predictions(
     if not isinstance(table, Tensor):
         return out, None, None, batch
     return out, lookup(table, batch.composite), table, batch
+
+
+@torch.no_grad()
+def own_results(model: Any, batch: Batch, stage: Stage, which: slice) -> Batch:
+    """The batch with some of its composites as the model's table changes them: what a second
+    pass is shown, whose fault is what the first left over."""
+    some = Batch(*(value[which] for value in vars(batch).values()))
+    table = model.predict_lut(thumbnail(model, some, stage.edge)).lut
+    changed = lookup(table.float(), some.composite).clamp(0, 1)
+    composite = batch.composite.clone()
+    composite[which] += some.mask * (changed - some.composite)
+    return replace(batch, composite=composite)
 
 
 @dataclass(frozen=True)

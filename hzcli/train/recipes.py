@@ -42,9 +42,9 @@ class Recipe:
     own statistics; after it by averaged ones, which stay, as in use.
     given: share of given composites in a batch, where the data have them. echo: how often each
     batch is used (train/echo.py); where composites are made on the CPU, two buys a fifth more
-    steps in the same time. cache: edge of the
-    photographs kept in memory. frozen: modules that are not trained, by name, because they come
-    from other weights.
+    steps in the same time. again: share of composites that are shown as the model's own table
+    leaves them, as second passes are. cache: edge of the photographs kept in memory. frozen:
+    modules that are not trained, by name, because they come from other weights.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Recipe:
     norms_until: float = 1.0
     given: float = 0.6
     echo: int = 1
+    again: float = 0.0
     cache: int = 256
     frozen: tuple[str, ...] = ()
 

@@ -8,7 +8,7 @@ Letters: B pictures, K intervals, (gh, gw) cells of a map, (h, w) pixels of a wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from hzcli.core.window import Window
 
 # Cells or pixels that are looked up at once; bounds what `apply` needs beyond its window.
 CHUNK = 1 << 16
+LEVELS = 65  # of composed maps
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,29 @@ class IntervalMap:
             align_corners=True,
         )
         return out.view_as(value)
+
+
+def composed(first: IntervalMap, then: IntervalMap) -> IntervalMap:
+    """One map for two in turn, with cells at the same places.
+
+    Each cell's curves are sampled at LEVELS even values: exact in the middle of a cell up to
+    that, and between cells as near as curves are to being alike.
+    """
+    b, c, gh, _, gw = first.knots.shape
+    even = torch.linspace(0, 1, LEVELS).to(first.knots).view(-1, 1)
+    values = even.expand(b, c, gh, LEVELS, gw)
+    for one in (first, then):
+        values = _at_cells(one.levels, _at_cells(one.knots, values))
+        values = values.clamp(0, 1) if one.clamp else values
+    knots = even[[0, -1]].expand(b, c, gh, 2, gw).contiguous()  # C leaves values as they are
+    return replace(first, knots=knots, levels=values)
+
+
+def _at_cells(volume: Tensor, values: Tensor) -> Tensor:
+    """Each cell's curve (B, 3, gh, n, gw) at its values (B, 3, gh, m, gw)."""
+    place = values.clamp(0, 1) * (volume.shape[3] - 1)
+    low = place.floor().clamp(max=volume.shape[3] - 2).long()
+    return torch.lerp(volume.gather(3, low), volume.gather(3, low + 1), place - low)
 
 
 def interval_map(

@@ -16,8 +16,9 @@ from hzcli.core.lut import Lut3D, fit_lut
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.models.aict.config import AICTConfig
-from hzcli.models.aict.intervals import IntervalMap, interval_map
+from hzcli.models.aict.intervals import IntervalMap, composed, interval_map
 from hzcli.nets.compact import CompactEncoder
+from hzcli.nets.passes import recoloured
 from hzcli.nets.views import seen
 from hzcli.nets.vit import PatchDecoder, Patchwise, bottom_convs
 
@@ -158,7 +159,12 @@ class AICT(nn.Module):
 
         Thumbnails that are not of the size that the network reads are resized, bilinear.
         """
-        return self._transform(self.maps(*self._sized(thumb)))
+        found = self._transform(self.maps(*self._sized(thumb)))
+        for _ in range(0 if self.training else self.config.passes - 1):
+            window = Window.whole(Size(*thumb.rgb.shape[2:]))
+            shown = recoloured(thumb, found.apply(thumb.rgb, thumb.mask, window))
+            found = composed(found, self._transform(self.maps(*self._sized(shown))))
+        return found
 
     def _sized(self, thumb: Thumbnail) -> tuple[Tensor, Tensor]:
         c, size = self.config, thumb.rgb.shape[2:]

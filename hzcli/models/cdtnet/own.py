@@ -35,6 +35,7 @@ from hzcli.core.window import Window
 from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.modulated import normal
+from hzcli.nets.passes import earlier, in_all
 from hzcli.nets.tables import table_layer
 from hzcli.nets.views import seen
 
@@ -50,7 +51,7 @@ class CDTNetConfig:
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     luts: N. lut_size: n. width: channels of D. features: C. refine: hidden channels of R.
     refinement: False leaves the LUT alone, "CDTNet (sim)", and D and R out.
-    views, closer: as HINet's (nets/views.py); 0: one look.
+    views, closer, passes: as HINet's (nets/views.py, nets/passes.py).
     """
 
     thumbnail: int = 256
@@ -65,8 +66,9 @@ class CDTNetConfig:
     refinement: bool = True
     views: int = 0
     closer: int = 0
+    passes: int = 1
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "views", "closer")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "views", "closer", "passes")
 
     @classmethod
     def compact(cls) -> CDTNetConfig:
@@ -230,15 +232,17 @@ class CDTNet(nn.Module):
         """What is to be done to the full picture; of thumbnails of any size."""
         if not self.config.refinement:
             return self.predict_lut(thumb)
+        first, thumb = earlier(self, thumb, self.mapping)
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
         lut = self.mapping(code)
         rgb, mask = F.avg_pool2d(rgb, 4), F.avg_pool2d(mask, 4)
         low = self.decoder(maps, code, rgb, lookup(lut, rgb), mask)
-        return Collaborative(lut, low, self.refine)
+        return Collaborative(in_all(first, lut), low, self.refine)
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The RGB-to-RGB transformation alone; D is not run."""
-        return Lut3D(self.mapping(seen(self, thumb.rgb, thumb.mask)[3]))
+        first, thumb = earlier(self, thumb, self.mapping)
+        return Lut3D(in_all(first, self.mapping(seen(self, thumb.rgb, thumb.mask)[3])))
 
     def kindred(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of `mapping` that give the tables that HINet's weights give.

@@ -20,6 +20,7 @@ from hzcli.errors import ModelError
 from hzcli.models.s2crnet.config import S2CRNetConfig
 from hzcli.models.s2crnet.rendering import CurveModule, curves_of
 from hzcli.nets.compact import COLOUR_STATISTICS, CompactEncoder
+from hzcli.nets.passes import recoloured
 from hzcli.nets.trunks import TRUNKS, Side, close_up, colour_statistics, pool, resized
 from hzcli.nets.views import look
 
@@ -107,7 +108,17 @@ class S2CRNet(nn.Module):
         return first
 
     def stages(self, thumb: Thumbnail) -> tuple[Curves, ...]:
-        """The curves of each stage, in the order in which they are applied."""
+        """The curves of each stage of each pass, in the order in which they are applied."""
+        cascade = self._stages(thumb)
+        for _ in range(0 if self.training else self.config.passes - 1):
+            colours = thumb.rgb.flatten(2)
+            for curves in cascade:
+                colours = curves.at(colours)
+            cascade += self._stages(recoloured(thumb, colours.view(thumb.rgb.shape)))
+        return cascade
+
+    def _stages(self, thumb: Thumbnail) -> tuple[Curves, ...]:
+        """The same of one pass."""
         label = None if self.label is None else torch.tensor(self.label)
         size = tuple(thumb.rgb.shape[2:])
         if self.config.pooling == "whole":
