@@ -139,9 +139,18 @@ COMPOSITES = Synthesis(
 )  # fmt: skip
 
 
-def _modern(model: str, **numbers: Any) -> Recipe:
+# How weights look at pictures once they are trained. Training shows thumbnails of `edges`, once.
+CLOSELY = {"thumbnail": 512, "closer": 3, "passes": 2}
+LOOKS: dict[str, dict[str, int]] = {
+    "hinet": CLOSELY, "cdtnet": CLOSELY, "hdnet": CLOSELY, "aict": CLOSELY,
+    "s2crnet": {"thumbnail": 320, "views": 1, "passes": 2},
+}  # fmt: skip
+
+
+def _modern(model: str, size: str = "compact", **numbers: Any) -> Recipe:
     plan: dict[str, Any] = {"steps": 12_000, "echo": 2, "norms_until": 0.6, **numbers}
-    return Recipe(model, model, config_class(model).compact(), COMPOSITES, **plan)
+    config = replace(getattr(config_class(model), size)(), **LOOKS.get(model, {}))
+    return Recipe(model, model, config, COMPOSITES, **plan)
 
 
 # Small parts on an encoder that is trained already, and stays: hundreds of steps, not thousands.
@@ -168,7 +177,7 @@ def cdtnet() -> Recipe:
 
 def cdtnet_sim() -> Recipe:
     """CDTNet's LUT alone."""
-    return replace(_modern("cdtnet"), name="cdtnet-sim", config=config_class("cdtnet").sim())
+    return replace(_modern("cdtnet", "sim"), name="cdtnet-sim")
 
 
 def s2crnet() -> Recipe:
