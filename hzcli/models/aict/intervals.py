@@ -99,17 +99,39 @@ class IntervalMap:
 def composed(first: IntervalMap, then: IntervalMap) -> IntervalMap:
     """One map for two in turn, with cells at the same places.
 
-    Each cell's curves are sampled at LEVELS even values: exact in the middle of a cell up to
-    that, and between cells as near as curves are to being alike.
+    Each cell's curves are sampled at LEVELS even values. Exact up to that where `first` has the
+    same curves everywhere; elsewhere as near as neighbouring cells are to each other.
     """
-    b, c, gh, _, gw = first.knots.shape
-    even = torch.linspace(0, 1, LEVELS).to(first.knots).view(-1, 1)
-    values = even.expand(b, c, gh, LEVELS, gw)
-    for one in (first, then):
-        values = _at_cells(one.levels, _at_cells(one.knots, values))
-        values = values.clamp(0, 1) if one.clamp else values
-    knots = even[[0, -1]].expand(b, c, gh, 2, gw).contiguous()  # C leaves values as they are
-    return replace(first, knots=knots, levels=values)
+    return _sampled(first, _through(then, _curves(first)))
+
+
+def alike(map_: IntervalMap, mask: Tensor) -> IntervalMap:
+    """The map with the same curve in all cells: the mean of theirs, by the share of the mask
+    (B, 1, h, w) in each."""
+    curves = _curves(map_)
+    share = F.adaptive_avg_pool2d(mask, (curves.shape[2], curves.shape[4]))[:, :, :, None] + 1e-6
+    mean = (curves * share).sum((2, 4), keepdim=True) / share.sum((2, 4), keepdim=True)
+    return _sampled(map_, mean.expand_as(curves).contiguous())
+
+
+def _curves(map_: IntervalMap) -> Tensor:
+    """Each cell's curve at LEVELS even values, (B, 3, gh, LEVELS, gw)."""
+    b, c, gh, _, gw = map_.knots.shape
+    even = torch.linspace(0, 1, LEVELS).to(map_.knots).view(-1, 1)
+    return _through(map_, even.expand(b, c, gh, LEVELS, gw))
+
+
+def _through(map_: IntervalMap, values: Tensor) -> Tensor:
+    """What each cell's curve makes of values (B, 3, gh, n, gw)."""
+    out = _at_cells(map_.levels, _at_cells(map_.knots, values))
+    return out.clamp(0, 1) if map_.clamp else out
+
+
+def _sampled(like: IntervalMap, curves: Tensor) -> IntervalMap:
+    """The map whose cells have these curves; its C leaves values as they are."""
+    ends = torch.linspace(0, 1, 2).to(curves).view(-1, 1)
+    knots = ends.expand(*curves.shape[:3], 2, curves.shape[4]).contiguous()
+    return replace(like, knots=knots, levels=curves)
 
 
 def _at_cells(volume: Tensor, values: Tensor) -> Tensor:

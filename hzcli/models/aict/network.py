@@ -16,7 +16,7 @@ from hzcli.core.lut import Lut3D, fit_lut
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.models.aict.config import AICTConfig
-from hzcli.models.aict.intervals import IntervalMap, composed, interval_map
+from hzcli.models.aict.intervals import IntervalMap, alike, composed, interval_map
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.passes import recoloured
 from hzcli.nets.views import seen
@@ -159,12 +159,20 @@ class AICT(nn.Module):
 
         Thumbnails that are not of the size that the network reads are resized, bilinear.
         """
-        found = self._transform(self.maps(*self._sized(thumb)))
+        # What is only true of a place misleads the next pass: the first ones go by what all of
+        # the foreground has in common.
+        first, shown = None, thumb
         for _ in range(0 if self.training else self.config.passes - 1):
+            found = alike(self._once(shown), thumb.mask)
+            first = found if first is None else composed(first, found)
             window = Window.whole(Size(*thumb.rgb.shape[2:]))
-            shown = recoloured(thumb, found.apply(thumb.rgb, thumb.mask, window))
-            found = composed(found, self._transform(self.maps(*self._sized(shown))))
-        return found
+            shown = recoloured(thumb, first.apply(thumb.rgb, thumb.mask, window))
+        last = self._once(shown)
+        return last if first is None else composed(first, last)
+
+    def _once(self, thumb: Thumbnail) -> IntervalMap:
+        """The curves of one pass."""
+        return self._transform(self.maps(*self._sized(thumb)))
 
     def _sized(self, thumb: Thumbnail) -> tuple[Tensor, Tensor]:
         c, size = self.config, thumb.rgb.shape[2:]
