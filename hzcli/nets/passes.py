@@ -18,6 +18,7 @@ from hzcli.core.transform import Thumbnail
 from hzcli.nets.views import seen
 
 NODES = 25  # a side of composed tables, at least
+LATER = 0.6  # of what a pass after the first one would change: what misled one misleads both
 
 
 def composed(first: Tensor, then: Tensor) -> Tensor:
@@ -74,5 +75,8 @@ def recoloured(thumb: Thumbnail, colours: Tensor) -> Thumbnail:
 
 
 def in_all(first: Tensor | None, last: Tensor) -> Tensor:
-    """The table of all passes."""
-    return last if first is None else composed(first, last)
+    """The table of all passes: the first ones', and what a later one adds to it."""
+    if first is None:
+        return last
+    unchanged = identity_lut(last.shape[2], device=last.device).to(last)
+    return composed(first, torch.lerp(unchanged, last, LATER))

@@ -21,7 +21,7 @@ from hzcli.models.cdtnet import CDTNet, CDTNetConfig
 from hzcli.models.hdnet import HDNet, HDNetConfig
 from hzcli.models.hinet import HINet, HINetConfig
 from hzcli.models.s2crnet import S2CRNet, S2CRNetConfig
-from hzcli.nets.passes import NODES, composed, finer, in_all, recoloured
+from hzcli.nets.passes import LATER, NODES, composed, finer, in_all, recoloured
 
 NARROW = {"channels": (16, 24, 32, 32), "blocks": 1}
 SIZE = Size(64, 96)
@@ -63,7 +63,8 @@ def test_two_tables_as_one(nodes: tuple[int, int]) -> None:
 def test_without_a_first_table_the_last_is_all() -> None:
     assert in_all(None, table(7, 1)).shape[2] == 7
     unchanged = identity_lut(7).expand(2, -1, -1, -1, -1)
-    assert torch.allclose(in_all(unchanged, table(7, 1)), finer(table(7, 1)), atol=1e-5)
+    later = torch.lerp(unchanged, table(7, 1), LATER)
+    assert torch.allclose(in_all(unchanged, table(7, 1)), finer(later), atol=1e-5)
 
 
 def test_a_foreground_alone_is_recoloured() -> None:
@@ -166,7 +167,12 @@ def test_a_second_pass_is_shown_what_the_first_left(name: str) -> None:
     if name == "aict":
         first = alike(first, thumb.mask)
     once = first.apply(thumb.rgb, thumb.mask, WHOLE)
-    in_turn = predict(recoloured(thumb, once)).apply(once, thumb.mask, WHOLE)
+    later = predict(recoloured(thumb, once))
+    steps = net.stages(recoloured(thumb, once)) if name == "s2crnet" else (later,)
+    in_turn = once  # held in [0, 1] before each, as tables and curves do
+    for step in steps:  # of each stage's change a share, where there are several
+        at = in_turn.clamp(0, 1)
+        in_turn = torch.lerp(at, step.apply(at, thumb.mask, WHOLE), LATER)
     with_passes(net, 2)
     found = predict(thumb).apply(thumb.rgb, thumb.mask, WHOLE)
     assert (found - in_turn).abs().mean() * 255 < 0.5

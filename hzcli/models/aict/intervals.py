@@ -96,13 +96,14 @@ class IntervalMap:
         return out.view_as(value)
 
 
-def composed(first: IntervalMap, then: IntervalMap) -> IntervalMap:
-    """One map for two in turn, with cells at the same places.
+def composed(first: IntervalMap, then: IntervalMap, share: float = 1.0) -> IntervalMap:
+    """One map for two in turn, with cells at the same places; of the second's change a share.
 
     Each cell's curves are sampled at LEVELS even values. Exact up to that where `first` has the
     same curves everywhere; elsewhere as near as neighbouring cells are to each other.
     """
-    return _sampled(first, _through(then, _curves(first)))
+    values = _curves(first)
+    return _sampled(first, torch.lerp(values, _through(then, values), share))
 
 
 def alike(map_: IntervalMap, mask: Tensor) -> IntervalMap:

@@ -18,7 +18,7 @@ from hzcli.core.window import Size, Window
 from hzcli.models.aict.config import AICTConfig
 from hzcli.models.aict.intervals import IntervalMap, alike, composed, interval_map
 from hzcli.nets.compact import CompactEncoder
-from hzcli.nets.passes import recoloured
+from hzcli.nets.passes import LATER, recoloured
 from hzcli.nets.views import seen
 from hzcli.nets.vit import PatchDecoder, Patchwise, bottom_convs
 
@@ -164,11 +164,11 @@ class AICT(nn.Module):
         first, shown = None, thumb
         for _ in range(0 if self.training else self.config.passes - 1):
             found = alike(self._once(shown), thumb.mask)
-            first = found if first is None else composed(first, found)
+            first = found if first is None else composed(first, found, LATER)
             window = Window.whole(Size(*thumb.rgb.shape[2:]))
             shown = recoloured(thumb, first.apply(thumb.rgb, thumb.mask, window))
         last = self._once(shown)
-        return last if first is None else composed(first, last)
+        return last if first is None else composed(first, last, LATER)
 
     def _once(self, thumb: Thumbnail) -> IntervalMap:
         """The curves of one pass."""

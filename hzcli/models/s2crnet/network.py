@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hzcli.catalog import WeightsCard
-from hzcli.core.curves import FINE, Curves, compose, sampled
+from hzcli.core.curves import FINE, Curves, compose, identity_curves, sampled
 from hzcli.core.lut import Lut3D
-from hzcli.core.transform import Thumbnail
+from hzcli.core.transform import Thumbnail, lerp
 from hzcli.errors import ModelError
 from hzcli.models.s2crnet.config import S2CRNetConfig
 from hzcli.models.s2crnet.rendering import CurveModule, curves_of
 from hzcli.nets.compact import COLOUR_STATISTICS, CompactEncoder
-from hzcli.nets.passes import recoloured
+from hzcli.nets.passes import LATER, recoloured
 from hzcli.nets.trunks import TRUNKS, Side, close_up, colour_statistics, pool, resized
 from hzcli.nets.views import Looks, closer, look
 
@@ -114,7 +114,11 @@ class S2CRNet(nn.Module):
             colours = thumb.rgb.flatten(2)
             for curves in cascade:
                 colours = curves.at(colours)
-            cascade += self._stages(recoloured(thumb, colours.view(thumb.rgb.shape)))
+            later = self._stages(recoloured(thumb, colours.view(thumb.rgb.shape)))
+            cascade += tuple(
+                lerp(identity_curves(curves.pieces, device=curves.knots.device), curves, LATER)
+                for curves in later
+            )
         return cascade
 
     def _stages(self, thumb: Thumbnail) -> tuple[Curves, ...]:
