@@ -139,15 +139,18 @@ COMPOSITES = Synthesis(
 )  # fmt: skip
 
 
-# How weights look at pictures once they are trained. Training shows thumbnails of `edges`, once.
-CLOSELY = {"thumbnail": 512, "closer": 3, "passes": 2}
+# How weights look at pictures once they are trained, as those that ship do. Training shows
+# thumbnails of `edges`, once.
+CLOSELY = {"thumbnail": 512, "closer": 3}
+LOOKS = {
+    "hinet": CLOSELY, "cdtnet": CLOSELY, "hdnet": CLOSELY, "aict": CLOSELY,
+    "s2crnet": {"thumbnail": 320, "views": 1},
+}  # fmt: skip
 
 
 def _modern(model: str, size: str = "compact", **numbers: Any) -> Recipe:
     plan: dict[str, Any] = {"steps": 12_000, "echo": 2, "norms_until": 0.6, **numbers}
-    config = getattr(config_class(model), size)()
-    if hasattr(config, "closer"):
-        config = replace(config, **CLOSELY)
+    config = replace(getattr(config_class(model), size)(), **LOOKS.get(model, {}))
     return Recipe(model, model, config, COMPOSITES, **plan)
 
 

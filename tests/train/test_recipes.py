@@ -22,8 +22,7 @@ def _short(name: str) -> recipes.Recipe:
     plan = recipes.get(name, steps=2)
     plan = replace(plan, batch=2, warmup=0, cache=72)
     if not plan.published:
-        # Without a warm-up two steps at the full rate go far, and two passes twice as far.
-        return replace(plan, stages=((0.0, 64),), local_from=0.0, frozen=(), rate=plan.rate / 4)
+        return replace(plan, stages=((0.0, 64),), local_from=0.0, frozen=())
     edge = 96 if plan.adversary else 64  # the adversary's patches need some room
     return replace(plan, stages=((0.0, edge),), picture=min(plan.picture, 1.5))
 
