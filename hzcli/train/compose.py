@@ -47,8 +47,6 @@ class Synthesis:
     region, and rather a small one (of iHarmony4's we estimate that half cover less than a
     twentieth of a picture).
     vivid: how much salient regions are preferred (0 not at all).
-    near: share of composites that are windows around their foregrounds, as closer looks are
-    (nets/views.py).
     """
 
     edge: int = 128
@@ -66,7 +64,6 @@ class Synthesis:
     objects: float = 0.55
     small: float = 0.0
     vivid: float = 2.0
-    near: float = 0.0
     jitter: float = 0.15
     strength: tuple[float, float] = (0.7, 2.3)
 
@@ -218,16 +215,6 @@ class Composer:
         ty = (self._rand(b) * 2 - 1) * (1 - sy)
         tx = (self._rand(b) * 2 - 1) * (1 - sx)
         flip = torch.where(self._rand(b) < 0.5, 1.0, -1.0)
-        mode = "bilinear"
-        if self.recipe.near:
-            near = self._rand(b) < self.recipe.near
-            windows = self.foregrounds.windows(pixels[:, -1])
-            sy, sx, ty, tx = (
-                torch.where(near, window, whole)
-                for window, whole in zip(windows, (sy, sx, ty, tx), strict=True)
-            )
-            # Enlarged, a window is a staircase in use; a large photograph's is sharp.
-            mode = "nearest" if float(self._rand(1)) < 0.5 else "bilinear"
 
         def cut(sy: Tensor, sx: Tensor, ty: Tensor, tx: Tensor, which: Tensor) -> Tensor:
             theta = torch.zeros(len(sy), 2, 3, device=self.device)
@@ -235,7 +222,7 @@ class Composer:
             theta[:, 1, 1], theta[:, 1, 2] = sy, ty
             grid = F.affine_grid(theta, [len(sy), pixels.shape[1], e, e], align_corners=False)
             return F.grid_sample(
-                pixels[which], grid, mode=mode, padding_mode="border", align_corners=False
+                pixels[which], grid, mode="bilinear", padding_mode="border", align_corners=False
             )
 
         every = torch.arange(b, device=self.device)

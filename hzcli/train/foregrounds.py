@@ -90,26 +90,6 @@ class Foregrounds:
             self.whole_known[photo[new]] = True
         return self.wholes[photo].to(mask)
 
-    def windows(self, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Windows around foregrounds: heights, widths, and centres in [-1, 1], all in shares of
-        the picture's sides.
-
-        Args:
-            mask: (B, h, w).
-        """
-        share = 0.3 + 0.5 * self._rand(len(mask))
-        sides, centres = [], []
-        for axis in (2, 1):  # rows, then columns
-            low, high = extents((mask > 0).any(axis))
-            side = torch.maximum(share, (1.2 + 0.3 * self._rand(len(mask))) * (high - low))
-            side = side.clamp(max=1)
-            room = (side - (high - low)).clamp_min(0)
-            centre = (low + high) / 2 + 0.5 * room * (self._rand(len(mask)) - 0.5)
-            centre = torch.maximum(torch.minimum(centre, 1 - side / 2), side / 2)
-            sides.append(side)
-            centres.append(2 * centre - 1)
-        return sides[0], sides[1], centres[0], centres[1]
-
     def _blobs(self, n: int, size: Sequence[int]) -> Tensor:
         """Smooth random shapes that cover about a quarter, (n, 1, h, w)."""
         coarse = torch.randn(n, 1, 4, 4, generator=self.generator, device=self.device)
@@ -130,13 +110,3 @@ def closed(mask: Tensor) -> Tensor:
         return F.max_pool2d(F.max_pool2d(x, (n, 1), 1, (n // 2, 0)), (1, n), 1, (0, n // 2))
 
     return -grown(-grown(mask))
-
-
-def extents(line: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each of some lines (B, n) of truths begins and ends to be true, in shares of its
-    length; lines without any truth are true all along."""
-    n = line.shape[1]
-    line = line | ~line.any(1, keepdim=True)
-    first = line.float().argmax(1)
-    last = n - line.flip(1).float().argmax(1)
-    return first / n, last / n

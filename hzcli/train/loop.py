@@ -29,7 +29,7 @@ from hzcli.train.adversary import Adversary
 from hzcli.train.charts import curve
 from hzcli.train.compose import GIVEN, RETOUCH, Batch
 from hzcli.train.losses import foreground_mse
-from hzcli.train.objectives import OBJECTIVES, Stage, own_results, predictions
+from hzcli.train.objectives import OBJECTIVES, Stage, predictions
 from hzcli.train.pairs import Mixture
 from hzcli.train.prefetch import Prefetch
 from hzcli.train.recipes import Recipe, build
@@ -276,12 +276,6 @@ def train(
             batch, stage = batches_ahead.next()
             waiting += time.monotonic() - begun
             with half:
-                if recipe.again:
-                    some = round(recipe.again * recipe.batch)
-                    # Others of a batch when it is used again.
-                    again = echo.use(step, recipe.echo)[1] % 2
-                    which = slice(-some, None) if again else slice(some)
-                    batch = own_results(model, batch, stage, which)
                 loss = objective(model, batch, stage)
             total = loss.total
             if adversary and loss.fake is not None:

@@ -8,7 +8,7 @@ calls any model's `predict` and applies the result, as `hz run` does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ from hzcli.core.lut import lookup
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.train.compose import Batch
-from hzcli.train.foregrounds import extents
 from hzcli.train.losses import (
     balanced,
     foreground_mse,
@@ -62,8 +61,14 @@ Objective = Callable[[Any, Batch, Stage], Loss]
 def closer(batch: Batch, edge: int) -> Batch:
     """Each picture cut to its mask's bounding box, as squares of `edge` pixels."""
     inside = batch.mask[:, 0] > 0
-    top, bottom = (2 * end - 1 for end in extents(inside.any(2)))
-    left, right = (2 * end - 1 for end in extents(inside.any(1)))
+    limits = []
+    for axis in (2, 1):  # columns, then rows
+        line = inside.any(3 - axis)
+        n = line.shape[1]
+        first = line.float().argmax(1)
+        last = n - line.flip(1).float().argmax(1)
+        limits.append((first / n * 2 - 1, torch.where(line.any(1), last, n) / n * 2 - 1))
+    (left, right), (top, bottom) = limits
     theta = batch.mask.new_zeros(len(batch.mask), 2, 3)
     theta[:, 0, 0], theta[:, 0, 2] = (right - left) / 2, (right + left) / 2
     theta[:, 1, 1], theta[:, 1, 2] = (bottom - top) / 2, (bottom + top) / 2
@@ -124,18 +129,6 @@ def predictions(
     if not isinstance(table, Tensor):
         return out, None, None, batch
     return out, lookup(table, batch.composite), table, batch
-
-
-@torch.no_grad()
-def own_results(model: Any, batch: Batch, stage: Stage, which: slice) -> Batch:
-    """The batch with some of its composites as the model's table changes them: what a second
-    pass is shown, whose fault is what the first left over."""
-    some = Batch(*(value[which] for value in vars(batch).values()))
-    table = model.predict_lut(thumbnail(model, some, stage.edge)).lut
-    changed = lookup(table.float(), some.composite).clamp(0, 1)
-    composite = batch.composite.clone()
-    composite[which] += some.mask * (changed - some.composite)
-    return replace(batch, composite=composite)
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,8 @@ class Recipe:
     own statistics; after it by averaged ones, which stay, as in use.
     given: share of given composites in a batch, where the data have them. echo: how often each
     batch is used (train/echo.py); where composites are made on the CPU, two buys a fifth more
-    steps in the same time. again: share of composites that are shown as the model's own table
-    leaves them, as second passes are. cache: edge of the photographs kept in memory. frozen:
-    modules that are not trained, by name, because they come from other weights.
+    steps in the same time. cache: edge of the photographs kept in memory. frozen: modules that
+    are not trained, by name, because they come from other weights.
     """
 
     name: str
@@ -72,7 +71,6 @@ class Recipe:
     norms_until: float = 1.0
     given: float = 0.6
     echo: int = 1
-    again: float = 0.0
     cache: int = 256
     frozen: tuple[str, ...] = ()
 
@@ -148,9 +146,9 @@ LOOKS = {
 }  # fmt: skip
 
 
-def _modern(model: str, size: str = "compact", **numbers: Any) -> Recipe:
+def _modern(model: str, **numbers: Any) -> Recipe:
     plan: dict[str, Any] = {"steps": 12_000, "echo": 2, "norms_until": 0.6, **numbers}
-    config = replace(getattr(config_class(model), size)(), **LOOKS.get(model, {}))
+    config = replace(config_class(model).compact(), **LOOKS.get(model, {}))
     return Recipe(model, model, config, COMPOSITES, **plan)
 
 
@@ -178,7 +176,8 @@ def cdtnet() -> Recipe:
 
 def cdtnet_sim() -> Recipe:
     """CDTNet's LUT alone."""
-    return replace(_modern("cdtnet", "sim"), name="cdtnet-sim")
+    plan = _modern("cdtnet")
+    return replace(plan, name="cdtnet-sim", config=replace(plan.config, refinement=False))
 
 
 def s2crnet() -> Recipe:

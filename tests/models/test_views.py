@@ -168,9 +168,6 @@ CLOSER = {
     "cdtnet": lambda: CDTNet(CDTNetConfig(**NARROW, code=32, luts=4, thumbnail=96)),
     "hdnet": lambda: HDNet(HDNetConfig(**NARROW, code=32, thumbnail=96)),
     "hinet": lambda: HINet(HINetConfig(**NARROW, code=32, thumbnail=96)),
-    "s2crnet": lambda: S2CRNet(
-        dataclasses.replace(S2CRNetConfig.compact(), **NARROW, hidden=32, thumbnail=96)
-    ),
 }
 
 

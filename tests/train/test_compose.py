@@ -93,40 +93,6 @@ def test_shares_are_kept(photos: Photos):
     assert float((kind == HOUR).float().mean()) == pytest.approx(0.4, abs=0.07)
 
 
-def test_near_composites_are_windows_around_their_foregrounds(photos: Photos):
-    """Composites as before, their foregrounds larger."""
-    recipe = Synthesis(edge=96, blobs=0.0, jitter=0.0, transfers=0.0)
-    far = Composer(photos, recipe, 3).batch(64, step=0)
-    near = Composer(photos, replace(recipe, near=1.0), 3).batch(64, step=0)
-    share = near.mask.mean((1, 2, 3))
-    assert share.mean() > 1.3 * far.mask.mean()
-    assert share.max() < 0.8
-    outside = (near.mask == 0).expand(-1, 3, -1, -1)
-    assert torch.equal(near.composite[outside], near.truth[outside])
-
-
-def test_windows_hold_their_foregrounds(photos: Photos):
-    """Against NumPy: inside the picture, as large as the foreground at least."""
-    masks = torch.zeros(40, 50, 60)
-    rng = np.random.default_rng(0)
-    for mask in masks:
-        top, left = rng.integers(0, 30, 2)
-        mask[top : top + rng.integers(1, 20), left : left + rng.integers(1, 30)] = 1
-    height, width, y, x = Composer(photos, Synthesis(), 1).foregrounds.windows(masks)
-    for mask, *window in zip(masks, height, width, y, x, strict=True):
-        for axis, n, side, centre in ((1, 50, window[0], window[2]), (0, 60, window[1], window[3])):
-            at = np.flatnonzero(mask.numpy().any(axis))
-            low, high = at[0] / n, (at[-1] + 1) / n
-            start, end = (
-                (float(centre) + 1 - float(side)) / 2,
-                (float(centre) + 1 + float(side)) / 2,
-            )
-            assert -1e-6 <= start < end <= 1 + 1e-6
-            assert end - start >= min(1, max(0.3, 1.2 * (high - low))) - 1e-6
-            assert start < low + 1e-6
-            assert end > high - 1e-6
-
-
 def test_an_hour_is_an_exposure_and_a_saturation():
     """On greys the saturation does nothing and the gains are what the light ratio says."""
     grey = torch.full((64, 3, 2, 2), 0.4)

@@ -116,22 +116,6 @@ def test_norms_are_held_for_the_last_steps(
     assert all(torch.equal(mean, means[0]) for mean in means)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_a_share_of_composites_is_shown_again(pack: Path, tmp_path: Path, monkeypatch, share):
-    """Other rows of a batch when it is used for the second time."""
-    seen = []
-    real = loop.own_results
-
-    def spied(model, batch, stage, which):
-        seen.append(which)
-        return real(model, batch, stage, which)
-
-    monkeypatch.setattr(loop, "own_results", spied)
-    recipe = replace(_recipe(16), again=share, echo=2)
-    loop.train(recipe, [pack], tmp_path / "run", validate_every=1000)
-    assert seen == ([slice(2)] * 8 + [slice(-2, None)] * 8 if share else [])
-
-
 def test_no_photographs_is_a_usage_error(tmp_path: Path):
     with pytest.raises(UsageError, match="holds no photographs"):
         load_photos(tmp_path, "train", 32)

@@ -13,7 +13,7 @@ from hzcli.core.transform import Thumbnail
 from hzcli.train import loop, losses, recipes
 from hzcli.train.adversary import Adversary, discriminator
 from hzcli.train.compose import Batch, Synthesis
-from hzcli.train.objectives import Stage, closer, cropped, modern, own_results, predictions
+from hzcli.train.objectives import Stage, closer, cropped, modern, predictions
 
 PLAN = recipes.Recipe("any", "hinet", None, Synthesis(), steps=1000, warmup=100, rate=2.0)
 
@@ -40,17 +40,6 @@ class _Gain(nn.Module):
         return Lut3D((identity_lut(5) * self.factor).expand(len(thumb.rgb), -1, -1, -1, -1))
 
     predict_lut = predict
-
-
-def test_own_results_stand_for_some_composites():
-    """Those of some rows, inside their masks alone; what they should be stays."""
-    batch = _batch(4)
-    shown = own_results(_Gain(1.25), batch, Stage(16, 16), slice(-2, None))
-    assert torch.equal(shown.composite[:2], batch.composite[:2])
-    assert torch.equal(shown.truth, batch.truth)
-    wanted = batch.composite * (1 + 0.25 * batch.mask)
-    assert torch.allclose(shown.composite[2:], wanted[2:].clamp(0, 1), atol=1e-6)
-    assert not shown.composite.requires_grad
 
 
 @pytest.mark.parametrize(

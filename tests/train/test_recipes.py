@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hzcli import models
+from hzcli import catalog, models
 from hzcli.train import loop, recipes
 from hzcli.train.adopt import freeze
 from hzcli.train.export import export
@@ -48,6 +48,11 @@ def test_published_networks_take_a_step_of_their_paper(name: str, pack: Path, tm
     start = models.published(plan.published).state_dict()
     assert state["model"].keys() == start.keys()
     assert all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if name != "pctnet"])
+def test_a_recipe_s_weights_look_as_those_that_ship(name: str):
+    assert models.readings_of(recipes.get(name).config) == catalog.find(name).readings
 
 
 def test_every_recipe_names_a_model_and_says_what_it_is():

@@ -28,8 +28,8 @@ class AICTConfig:
     intervals: K. latent: channels of the map that C and F are read from.
     encoder: "vit", with patch, width, depth, heads, hidden, and (middle, bottom) channels of the
         convolutions before the global weight; or "compact", with channels, blocks, code.
-    clamp, residual, floor, align_corners: readings, see the head of this file. views, closer,
-        passes: of the compact encoder, once trained (nets/views.py, nets/passes.py).
+    clamp, residual, floor, align_corners: readings, see the head of this file. views, closer:
+        of the compact encoder, once trained (nets/views.py); 0: one look.
     """
 
     thumbnail: int = 256
@@ -51,7 +51,6 @@ class AICTConfig:
     align_corners: bool = True
     views: int = 0
     closer: int = 0
-    passes: int = 1
 
     READINGS: ClassVar[tuple[str, ...]] = (
         "thumbnail",
@@ -62,7 +61,6 @@ class AICTConfig:
         "align_corners",
         "views",
         "closer",
-        "passes",
     )
 
     @classmethod

@@ -8,7 +8,7 @@ Letters: B pictures, K intervals, (gh, gw) cells of a map, (h, w) pixels of a wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from hzcli.core.window import Window
 
 # Cells or pixels that are looked up at once; bounds what `apply` needs beyond its window.
 CHUNK = 1 << 16
-LEVELS = 65  # of composed maps
 
 
 @dataclass(frozen=True)
@@ -94,52 +93,6 @@ class IntervalMap:
             align_corners=True,
         )
         return out.view_as(value)
-
-
-def composed(first: IntervalMap, then: IntervalMap, share: float = 1.0) -> IntervalMap:
-    """One map for two in turn, with cells at the same places; of the second's change a share.
-
-    Each cell's curves are sampled at LEVELS even values. Exact up to that where `first` has the
-    same curves everywhere; elsewhere as near as neighbouring cells are to each other.
-    """
-    values = _curves(first)
-    return _sampled(first, torch.lerp(values, _through(then, values), share))
-
-
-def alike(map_: IntervalMap, mask: Tensor) -> IntervalMap:
-    """The map with the same curve in all cells: the mean of theirs, by the share of the mask
-    (B, 1, h, w) in each."""
-    curves = _curves(map_)
-    share = F.adaptive_avg_pool2d(mask, (curves.shape[2], curves.shape[4]))[:, :, :, None] + 1e-6
-    mean = (curves * share).sum((2, 4), keepdim=True) / share.sum((2, 4), keepdim=True)
-    return _sampled(map_, mean.expand_as(curves).contiguous())
-
-
-def _curves(map_: IntervalMap) -> Tensor:
-    """Each cell's curve at LEVELS even values, (B, 3, gh, LEVELS, gw)."""
-    b, c, gh, _, gw = map_.knots.shape
-    even = torch.linspace(0, 1, LEVELS).to(map_.knots).view(-1, 1)
-    return _through(map_, even.expand(b, c, gh, LEVELS, gw))
-
-
-def _through(map_: IntervalMap, values: Tensor) -> Tensor:
-    """What each cell's curve makes of values (B, 3, gh, n, gw)."""
-    out = _at_cells(map_.levels, _at_cells(map_.knots, values))
-    return out.clamp(0, 1) if map_.clamp else out
-
-
-def _sampled(like: IntervalMap, curves: Tensor) -> IntervalMap:
-    """The map whose cells have these curves; its C leaves values as they are."""
-    ends = torch.linspace(0, 1, 2).to(curves).view(-1, 1)
-    knots = ends.expand(*curves.shape[:3], 2, curves.shape[4]).contiguous()
-    return replace(like, knots=knots, levels=curves)
-
-
-def _at_cells(volume: Tensor, values: Tensor) -> Tensor:
-    """Each cell's curve (B, 3, gh, n, gw) at its values (B, 3, gh, m, gw)."""
-    place = values.clamp(0, 1) * (volume.shape[3] - 1)
-    low = place.floor().clamp(max=volume.shape[3] - 2).long()
-    return torch.lerp(volume.gather(3, low), volume.gather(3, low + 1), place - low)
 
 
 def interval_map(

@@ -16,9 +16,8 @@ from hzcli.core.lut import Lut3D, fit_lut
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.models.aict.config import AICTConfig
-from hzcli.models.aict.intervals import IntervalMap, alike, composed, interval_map
+from hzcli.models.aict.intervals import IntervalMap, interval_map
 from hzcli.nets.compact import CompactEncoder
-from hzcli.nets.passes import LATER, recoloured
 from hzcli.nets.views import seen
 from hzcli.nets.vit import PatchDecoder, Patchwise, bottom_convs
 
@@ -159,19 +158,6 @@ class AICT(nn.Module):
 
         Thumbnails that are not of the size that the network reads are resized, bilinear.
         """
-        # What is only true of a place misleads the next pass: the first ones go by what all of
-        # the foreground has in common.
-        first, shown = None, thumb
-        for _ in range(0 if self.training else self.config.passes - 1):
-            found = alike(self._once(shown), thumb.mask)
-            first = found if first is None else composed(first, found, LATER)
-            window = Window.whole(Size(*thumb.rgb.shape[2:]))
-            shown = recoloured(thumb, first.apply(thumb.rgb, thumb.mask, window))
-        last = self._once(shown)
-        return last if first is None else composed(first, last, LATER)
-
-    def _once(self, thumb: Thumbnail) -> IntervalMap:
-        """The curves of one pass."""
         return self._transform(self.maps(*self._sized(thumb)))
 
     def _sized(self, thumb: Thumbnail) -> tuple[Tensor, Tensor]:

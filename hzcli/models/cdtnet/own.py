@@ -35,7 +35,6 @@ from hzcli.core.window import Window
 from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.modulated import normal
-from hzcli.nets.passes import earlier, in_all
 from hzcli.nets.tables import table_layer
 from hzcli.nets.views import seen
 
@@ -51,7 +50,7 @@ class CDTNetConfig:
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     luts: N. lut_size: n. width: channels of D. features: C. refine: hidden channels of R.
     refinement: False leaves the LUT alone, "CDTNet (sim)", and D and R out.
-    views, closer, passes: as HINet's (nets/views.py, nets/passes.py).
+    views, closer: as HINet's (nets/views.py); 0: one look.
     """
 
     thumbnail: int = 256
@@ -66,9 +65,8 @@ class CDTNetConfig:
     refinement: bool = True
     views: int = 0
     closer: int = 0
-    passes: int = 1
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "views", "closer", "passes")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "views", "closer")
 
     @classmethod
     def compact(cls) -> CDTNetConfig:
@@ -232,17 +230,15 @@ class CDTNet(nn.Module):
         """What is to be done to the full picture; of thumbnails of any size."""
         if not self.config.refinement:
             return self.predict_lut(thumb)
-        first, thumb = earlier(self, thumb, self.mapping)
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
         lut = self.mapping(code)
         rgb, mask = F.avg_pool2d(rgb, 4), F.avg_pool2d(mask, 4)
         low = self.decoder(maps, code, rgb, lookup(lut, rgb), mask)
-        return Collaborative(in_all(first, lut), low, self.refine)
+        return Collaborative(lut, low, self.refine)
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The RGB-to-RGB transformation alone; D is not run."""
-        first, thumb = earlier(self, thumb, self.mapping)
-        return Lut3D(in_all(first, self.mapping(seen(self, thumb.rgb, thumb.mask)[3])))
+        return Lut3D(self.mapping(seen(self, thumb.rgb, thumb.mask)[3]))
 
     def kindred(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of `mapping` that give the tables that HINet's weights give.

@@ -37,7 +37,6 @@ from hzcli.models.hdnet.dynamics import LocalDynamics, mask_aware
 from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.modulated import normal
-from hzcli.nets.passes import earlier, in_all
 from hzcli.nets.rain import Rain
 from hzcli.nets.tables import GAIN, POLYNOMIALS, start_at_identity, table_of
 from hzcli.nets.views import seen
@@ -51,7 +50,7 @@ class HDNetConfig:
 
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     lut: nodes a side of the colours' table. widths: channels at strides 2, 4 and 8.
-    neighbours: K of eq. (3). views, closer, passes: as HINet's (nets/views.py, nets/passes.py).
+    neighbours: K of eq. (3). views, closer: as HINet's (nets/views.py); 0: one look.
     """
 
     thumbnail: int = 256
@@ -63,9 +62,8 @@ class HDNetConfig:
     neighbours: int = 4
     views: int = 0
     closer: int = 0
-    passes: int = 1
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "neighbours", "views", "closer", "passes")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "neighbours", "views", "closer")
 
     @classmethod
     def compact(cls) -> HDNetConfig:
@@ -196,24 +194,19 @@ class HDNet(nn.Module):
 
     def predict(self, thumb: Thumbnail) -> Transform:
         """What is to be done to the full picture; of thumbnails of any size."""
-        first, thumb = earlier(self, thumb, self._table)
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
-        lut = self._table(code)
+        lut = table_of(self.tone(code), self.lut(code))
         added = self._added(rgb, lut, mask, maps, code)
         if self.training:
             return Painted(lut, added)
         table = lookup(lut, rgb)
         target = table + F.interpolate(added, scale_factor=2, mode="bilinear")
-        return Dynamic(in_all(first, lut), guided_fit(table, target, mask).maps)
+        return Dynamic(lut, guided_fit(table, target, mask).maps)
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The dynamic convolution of the colours alone."""
-        first, thumb = earlier(self, thumb, self._table)
-        return Lut3D(in_all(first, self._table(seen(self, thumb.rgb, thumb.mask)[3])))
-
-    def _table(self, code: Tensor) -> Tensor:
-        """The colours' table of one pass, (B, 3, n, n, n)."""
-        return table_of(self.tone(code), self.lut(code))
+        code = seen(self, thumb.rgb, thumb.mask)[3]
+        return Lut3D(table_of(self.tone(code), self.lut(code)))
 
     def _added(
         self,

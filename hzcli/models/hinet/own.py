@@ -37,7 +37,6 @@ from hzcli.nets import paper_encoder as paper
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.local_mlp import LocalMlp
 from hzcli.nets.modulated import Modulated, normal
-from hzcli.nets.passes import earlier, in_all
 from hzcli.nets.tables import GAIN, POLYNOMIALS, table_of
 from hzcli.nets.views import seen
 
@@ -57,12 +56,10 @@ class HINetConfig:
     views: once trained, the compact encoder looks at the thumbnail at so many sizes (32 pixels
     between them), and at each mirrored as well, and the codes are averaged; 0: one look.
     closer: how many closer looks at the foreground are averaged too (nets/views.py).
-    passes: how often the thumbnail is looked at, each time as the last table left it
-    (nets/passes.py).
     """
 
     # What the shapes of tensors cannot tell; stored beside weights.
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "views", "closer", "passes")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "views", "closer")
 
     thumbnail: int = 224
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
@@ -80,7 +77,6 @@ class HINetConfig:
     encoder: str = "compact"
     views: int = 0
     closer: int = 0
-    passes: int = 1
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> HINetConfig:
@@ -134,7 +130,6 @@ class HINetConfig:
             "residual": str(stored.get("residual", cls.residual)).lower() == "true",
             "views": int(stored.get("views", cls.views)),
             "closer": int(stored.get("closer", cls.closer)),
-            "passes": int(stored.get("passes", cls.passes)),
             "hyper": shapes["hyper.0.weight" if compact else "hyper.0.0.weight"][int(compact)],
             "width": width,
             "hidden": tuple(count - 1 for count in layers[:3]),
@@ -230,13 +225,11 @@ class HINet(nn.Module):
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The auxiliary 3D LUT (section III-E) for each picture."""
-        first, thumb = self._earlier(thumb)
-        return Lut3D(in_all(first, self._table(seen(self, thumb.rgb, thumb.mask)[3])))
+        return self._lut(seen(self, thumb.rgb, thumb.mask)[3])
 
     def predict_both(self, thumb: Thumbnail) -> tuple[LocalMlp, Lut3D]:
-        first, thumb = self._earlier(thumb)
         _, _, maps, code = seen(self, thumb.rgb, thumb.mask)
-        table = in_all(first, self._table(code))
+        lut = self._lut(code)
         coarse, middle, fine = (
             self.starts[n][:, None, None] + GAIN * self._content(n, map_, code)
             for n, map_ in enumerate(maps)
@@ -249,13 +242,10 @@ class HINet(nn.Module):
             waves=self.waves,
             phases=self.phases,
             table=self.table,
-            lut=table,
+            lut=lut.lut,
             residual=self.config.residual,
         )
-        return transform, Lut3D(table)
-
-    def _earlier(self, thumb: Thumbnail) -> tuple[Tensor | None, Thumbnail]:
-        return earlier(self, thumb, self._table)
+        return transform, lut
 
     def _content(self, level: int, map_: Tensor, code: Tensor) -> Tensor:
         """A level's parameters (B, P, gh, gw), as offsets from the start."""
@@ -264,13 +254,12 @@ class HINet(nn.Module):
         context = self.context[level](code)[:, :, None, None]
         return self.hyper[level](F.silu(self.local[level](map_) + context))
 
-    def _table(self, code: Tensor) -> Tensor:
-        """The table of one pass, (B, 3, n, n, n)."""
+    def _lut(self, code: Tensor) -> Lut3D:
         if self.config.encoder == "paper":
             n = self.config.lut
             free = self.lut(self.appearance(code)).view(-1, 3, n, n, n)
-            return identity_lut(n, device=code.device) + GAIN * free
-        return table_of(self.tone(code), self.lut(code))
+            return Lut3D(identity_lut(n, device=code.device) + GAIN * free)
+        return Lut3D(table_of(self.tone(code), self.lut(code)))
 
 
 def _last(head: nn.Module) -> nn.Linear | nn.Conv2d:

@@ -13,16 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hzcli.catalog import WeightsCard
-from hzcli.core.curves import FINE, Curves, compose, identity_curves, sampled
+from hzcli.core.curves import FINE, Curves, compose, sampled
 from hzcli.core.lut import Lut3D
-from hzcli.core.transform import Thumbnail, lerp
+from hzcli.core.transform import Thumbnail
 from hzcli.errors import ModelError
 from hzcli.models.s2crnet.config import S2CRNetConfig
 from hzcli.models.s2crnet.rendering import CurveModule, curves_of
 from hzcli.nets.compact import COLOUR_STATISTICS, CompactEncoder
-from hzcli.nets.passes import LATER, recoloured
 from hzcli.nets.trunks import TRUNKS, Side, close_up, colour_statistics, pool, resized
-from hzcli.nets.views import Looks, closer, look
+from hzcli.nets.views import look
 
 LABELS = {"person": 0, "animal": 1, "food": 2, "vehicle": 3, "others": 4}
 # Knots of a cascade while it learns: cheap, and a multiple of every L that is a power of two.
@@ -108,33 +107,15 @@ class S2CRNet(nn.Module):
         return first
 
     def stages(self, thumb: Thumbnail) -> tuple[Curves, ...]:
-        """The curves of each stage of each pass, in the order in which they are applied."""
-        cascade = self._stages(thumb)
-        for _ in range(0 if self.training else self.config.passes - 1):
-            colours = thumb.rgb.flatten(2)
-            for curves in cascade:
-                colours = curves.at(colours)
-            later = self._stages(recoloured(thumb, colours.view(thumb.rgb.shape)))
-            cascade += tuple(
-                lerp(identity_curves(curves.pieces, device=curves.knots.device), curves, LATER)
-                for curves in later
-            )
-        return cascade
-
-    def _stages(self, thumb: Thumbnail) -> tuple[Curves, ...]:
-        """The same of one pass."""
+        """The curves of each stage, in the order in which they are applied."""
         label = None if self.label is None else torch.tensor(self.label)
         size = tuple(thumb.rgb.shape[2:])
         if self.config.pooling == "whole":
             size = (self.config.thumbnail,) * 2
-        near: Looks = []
-        if isinstance(self.joint, CompactEncoder):
-            whole, _, near = closer(self, *_composited(thumb))
-            size = tuple(whole.shape[2:]) if near else size
         if self.needs_closeup and thumb.closeup is None:
             thumb = replace(thumb, closeup=close_up(thumb, size))
-        parameters = self._parameters_of(_fitted(thumb, size), label, near)
-        return tuple(curves_of(p, self.config.curve) for p in parameters)
+        thumb = _fitted(thumb, size)
+        return tuple(curves_of(p, self.config.curve) for p in self._parameters_of(thumb, label))
 
     def forward(
         self,
@@ -184,10 +165,8 @@ class S2CRNet(nn.Module):
                 out["composited_fullres"] = blended
         return out
 
-    def _parameters_of(
-        self, thumb: Thumbnail, label: Tensor | None, near: Looks | None = None
-    ) -> list[Tensor]:
-        """P of each stage, (B, outputs). near: closer looks of the compact encoder."""
+    def _parameters_of(self, thumb: Thumbnail, label: Tensor | None) -> list[Tensor]:
+        """P of each stage, (B, outputs)."""
         config = self.config
         front, back, same = self._sides(thumb)
         trunk = self.get_submodule(TRUNKS[config.trunk][0])
@@ -203,7 +182,7 @@ class S2CRNet(nn.Module):
         joint = None
         if isinstance(self.joint, CompactEncoder):
             views = 0 if self.training else config.views
-            joint = look(self.joint, *_composited(thumb), views, near)[1]
+            joint = look(self.joint, *_composited(thumb), views)[1]
         elif self.joint is not None:
             whole = front
             if config.foreground == "closeup":
