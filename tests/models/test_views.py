@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from ruled_nets import picture, rectangle
 from torch import Tensor
+from torch.nn import functional as F
 
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
@@ -18,9 +20,25 @@ from hzcli.models.hdnet import HDNet, HDNetConfig
 from hzcli.models.hinet import HINet, HINetConfig
 from hzcli.models.s2crnet import S2CRNet, S2CRNetConfig
 from hzcli.nets.compact import CompactEncoder
-from hzcli.nets.views import CLOSE, MARGIN, WHOLE, WINDOWS, closer, look
+from hzcli.nets.views import (
+    CLOSE,
+    MARGIN,
+    REACH,
+    WHOLE,
+    WINDOWS,
+    closer,
+    edges,
+    fitted,
+    look,
+)
 
 NARROW = {"channels": (16, 24, 32, 32), "blocks": 1}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Networks begin alike whichever tests ran before."""
+    torch.manual_seed(5)
 
 
 def stirred(net: torch.nn.Module) -> torch.nn.Module:
@@ -61,7 +79,7 @@ def test_the_code_is_the_mean_of_the_looks() -> None:
     codes = []
     for edge in (96, 64):
         size = (edge, edge)
-        small, inside = (torch.nn.functional.interpolate(t, size, mode="area") for t in (rgb, mask))
+        small, inside = (F.interpolate(t, size, mode="area") for t in (rgb, mask))
         codes += [encoder(small, inside)[1], encoder(small.flip(3), inside.flip(3))[1]]
     assert torch.allclose(look(encoder, rgb, mask, 2)[1], sum(codes) / 4, atol=1e-12)
 
@@ -159,6 +177,85 @@ def test_closer_looks_are_averaged_with_the_whole() -> None:
         codes.append(torch.stack([encoder(*one)[1] for one in looks]).mean(0))
     whole, inside, near = closer(Shown(), rgb, mask)
     assert torch.allclose(look(encoder, whole, inside, 0, near)[1], torch.cat(codes), atol=1e-12)
+
+
+def moved(mask: Tensor, by: int) -> Tensor:
+    """Grown by so many pixels, or shrunk, by OpenCV."""
+    cv2 = pytest.importorskip("cv2")
+    change = cv2.dilate if by > 0 else cv2.erode
+    kernel = np.ones((2 * abs(by) + 1,) * 2, np.uint8)
+    return torch.from_numpy(change(mask[0, 0].numpy(), kernel))[None, None]
+
+
+def pasted() -> tuple[Tensor, Tensor]:
+    """A picture with something else pasted into it, and the mask that fits."""
+    mask = torch.zeros(1, 1, 128, 128)
+    mask[:, :, 30:80, 20:90] = 1
+    mask[:, :, 70:110, 60:80] = 1
+    return torch.where(mask > 0, 0.6 * picture(128, 128).flip(2), picture(128, 128)), mask
+
+
+@pytest.mark.parametrize("by", [-REACH, -1, 1, REACH])
+def test_a_mask_that_is_too_large_or_too_small_is_made_to_fit(by: int) -> None:
+    rgb, mask = pasted()
+    misfit = moved(mask, by)
+    both = fitted(rgb.repeat(2, 1, 1, 1), torch.cat([misfit, mask]))
+    assert torch.equal(both, mask.repeat(2, 1, 1, 1))
+    assert fitted(rgb, mask) is mask
+
+
+def test_a_soft_mask_stays_soft_where_it_is_moved() -> None:
+    rgb, mask = pasted()
+    soft = F.avg_pool2d(moved(mask, 2), 3, 1, 1)
+    found = fitted(rgb, soft)
+    assert torch.equal(found, moved(soft, -2))
+    assert ((found > 0) & (found < 1)).sum() > 100
+
+
+def test_masks_stay_where_no_edge_tells_of_a_better_one() -> None:
+    rgb, mask = pasted()
+    for colours, shape in (
+        (torch.full_like(rgb, 0.5), mask),
+        (torch.rand(rgb.shape), mask),
+        (rgb, torch.zeros_like(mask)),
+        (rgb, torch.ones_like(mask)),
+        (rgb, moved(mask, 2 * REACH)),
+        (rgb, 0.4 * mask),
+    ):
+        assert fitted(colours, shape) is shape
+
+
+def test_edges_against_numpy() -> None:
+    """Pixel by pixel, of shapes at the border, too; a short outline counts for nothing."""
+    generator = np.random.default_rng(2)
+    rgb = generator.random((2, 3, 24, 20), np.float32)
+    shapes = np.zeros((2, 4, 24, 20), bool)
+    for n, shape in enumerate(shapes[0]):
+        shape[7 - n : 13 + n, 0 : 6 + n] = True
+    for n, shape in enumerate(shapes[1]):
+        shape[11 - n : 12 + n, 11 - n : 12 + n] = True
+    found = edges(torch.from_numpy(rgb), torch.from_numpy(shapes))
+    lengths = np.zeros((2, 4), int)
+    for i, n in np.ndindex(2, 4):
+        found_here = []
+        for y, x in np.ndindex(24, 20):
+            for v, u in ((y + 1, x), (y, x + 1)):
+                if v < 24 and u < 20 and shapes[i, n, y, x] != shapes[i, n, v, u]:
+                    found_here.append(np.linalg.norm(rgb[i, :, y, x] - rgb[i, :, v, u]))
+        lengths[i, n] = len(found_here)
+        if lengths[i, n] > 7:
+            assert float(found[i, n]) == pytest.approx(np.mean(found_here), rel=1e-5)
+    assert lengths[1].tolist() == [4, 12, 20, 28]
+    assert float(found[1, 0]) == 0
+
+
+def test_closer_looks_are_at_the_mask_that_fits() -> None:
+    rgb, mask = (F.interpolate(t, (256, 256), mode="nearest") for t in pasted())
+    for wanted, found in zip(
+        closer(Shown(), rgb, mask), closer(Shown(), rgb, moved(mask, 2)), strict=True
+    ):
+        for one, other in zip(wanted, found, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 CLOSER = {
