@@ -23,11 +23,6 @@ REACH = 3  # pixels of a thumbnail by which a mask is moved at most, so that it 
 SURE = 1.6  # how much stronger an edge it must find there than at its own ..
 MORE = 1 / 255  # .. and by how much of white besides
 
-FAR = 0.375, 0.25  # what the whole, and the middle window, are seen at from farther away
-# How sharp a composite's edge is up to which these alone count, and from which on they do not. A
-# slope without any edge is a fifth.
-SOFT = 0.24, 0.32
-
 
 def box_of(mask: Tensor) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) of what is above 0 of an (h, w) mask; all of an empty one."""
@@ -41,10 +36,6 @@ def box_of(mask: Tensor) -> tuple[int, int, int, int]:
 def seen(model: Any, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Maps, Tensor]:
     """What a model with a compact encoder knows of a thumbnail, by the looks that it asks for.
 
-    Closer looks are at a mask that is made to fit (`fitted`). Where the composite's edge is soft
-    even so (`sharpness`), looks from farther away count, from where it is not: closer ones would
-    find little wrong.
-
     Args:
         model: its configuration has `thumbnail`, `views` and `closer`; see `look` and `closer`.
             While it is trained it looks once.
@@ -53,44 +44,9 @@ def seen(model: Any, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Maps, T
     Returns:
         The thumbnail and its mask as they were looked at, the maps of these, and the code.
     """
-    if _closely(model, rgb):
-        mask = fitted(rgb, mask)
-    whole, inside, near = closer(model, rgb, mask)
+    rgb, mask, near = closer(model, rgb, mask)
     views = 0 if model.training else model.config.views
-    maps, code = look(model.encoder, whole, inside, views, near)
-    if near:
-        low, high = SOFT
-        soft = ((high - sharpness(rgb, mask)) / (high - low)).clamp(0, 1)
-        if soft.any():
-            code = torch.lerp(code, farther(model.encoder, rgb, mask), soft[:, None].to(code))
-    return whole, inside, maps, code
-
-
-def farther(encoder: nn.Module, rgb: Tensor, mask: Tensor) -> Tensor:
-    """The mean code of two looks from farther away, at the whole, mirrored, and at the middle
-    window; arguments as `seen`'s."""
-    small, inside = _resized(rgb, mask, FAR[0])
-    whole = encoder(small.flip(3), inside.flip(3))[1]
-    return (whole + encoder(*_windows(rgb, mask, WINDOWS[1], FAR[1]))[1]) / 2
-
-
-def sharpness(rgb: Tensor, mask: Tensor) -> Tensor:
-    """How sharp composites' edges are, (B,): the mean distance of colours between neighbours
-    across the mask's outline, by that between pixels five apart across it. A step has 1, a slope
-    1/5; without an outline it is 1.
-
-    Args:
-        rgb: (B, 3, h, w), [0, 1]. mask: (B, 1, h, w), [0, 1].
-    """
-    inside = mask[:, 0] > 0.5
-    near, far = (rgb.new_zeros(len(rgb)) for _ in range(2))
-    for axis in (1, 2):
-        size = inside.shape[axis] - 5
-        crossed = inside.narrow(axis, 2, size) != inside.narrow(axis, 3, size)
-        for total, first, second in ((near, 2, 3), (far, 0, 5)):
-            step = rgb.narrow(axis + 1, first, size) - rgb.narrow(axis + 1, second, size)
-            total += (step.square().sum(1).sqrt() * crossed).sum((1, 2))
-    return torch.where(far > 0, near / far.clamp_min(1e-6), 1.0)
+    return rgb, mask, *look(model.encoder, rgb, mask, views, near)
 
 
 def fitted(rgb: Tensor, mask: Tensor) -> Tensor:
@@ -179,39 +135,30 @@ def closer(model: Any, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Looks
         rgb: (B, 3, h, w), [0, 1]. mask: (B, 1, h, w), [0, 1].
 
     Returns:
-        The whole and its mask; the same of each window, every other one mirrored, the first among
-        them: what little things there are is seen at several sizes and from both sides.
+        The whole and its mask, which is made to fit; the same of each window, every other one
+        mirrored, the first among them: what little things there are is seen at several sizes and
+        from both sides.
     """
-    if not _closely(model, rgb):
+    config = model.config
+    if model.training or not config.closer or min(rgb.shape[2:]) < config.thumbnail:
         return *_resized(rgb, mask), []
+    mask = fitted(rgb, mask)
     looks = []
-    for n, share in enumerate(WINDOWS[: model.config.closer]):
-        near, inside = _windows(rgb, mask, share, CLOSE)
+    for n, share in enumerate(WINDOWS[: config.closer]):
+        each = [_window(rgb[i : i + 1], mask[i : i + 1], share) for i in range(len(rgb))]
+        near, inside = (torch.cat(parts) for parts in zip(*each, strict=True))
         looks.append((near, inside) if n % 2 else (near.flip(3), inside.flip(3)))
     return *_resized(rgb, mask, WHOLE), looks
 
 
-def _closely(model: Any, rgb: Tensor) -> bool:
-    """Whether a model takes closer looks at such a thumbnail."""
-    config = model.config
-    return not model.training and config.closer > 0 and min(rgb.shape[2:]) >= config.thumbnail
-
-
-def _windows(rgb: Tensor, mask: Tensor, share: float, size: float) -> tuple[Tensor, Tensor]:
-    """Each picture's window around its foreground, at so much of the thumbnail's sides."""
-    each = [_window(rgb[i : i + 1], mask[i : i + 1], share, size) for i in range(len(rgb))]
-    near, inside = (torch.cat(parts) for parts in zip(*each, strict=True))
-    return near, inside
-
-
-def _window(rgb: Tensor, mask: Tensor, share: float, seen_at: float) -> tuple[Tensor, Tensor]:
-    """One picture's (1, ..) window around its foreground."""
+def _window(rgb: Tensor, mask: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """One picture's (1, ..) window around its foreground, at the size that windows are seen at."""
     at, (top, bottom, left, right) = [], box_of(mask[0, 0])
     for edge, low, high in zip(mask.shape[2:], (top, left), (bottom, right), strict=True):
         side = min(edge, max(round(share * edge), round(MARGIN * (high - low))))
         start = min(max(0, (low + high - side) // 2), edge - side)
         at.append(slice(start, start + side))
-    size = [max(STEP, round(seen_at * edge / STEP) * STEP) for edge in mask.shape[2:]]
+    size = [max(STEP, round(CLOSE * edge / STEP) * STEP) for edge in mask.shape[2:]]
     near, inside = (F.interpolate(t[:, :, at[0], at[1]], size, mode="area") for t in (rgb, mask))
     return near, inside
 
