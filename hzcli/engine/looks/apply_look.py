@@ -1,7 +1,7 @@
 """Applies a look to one picture, band by band: in the whole of it, or inside a soft mask.
 
-A native kernel does the arithmetic of large pictures (`pip install "hz[fast]"`), OpenColorIO that
-of others (`pip install "hz[lut]"`), numpy where they are not installed. No torch: a look needs no
+A native kernel does the arithmetic of large pictures, OpenColorIO that of others
+(`pip install "hz[lut]"`), numpy where they are not installed. No torch: a look needs no
 network.
 """
 
