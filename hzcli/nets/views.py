@@ -11,11 +11,11 @@ from torch.nn import functional as F
 Maps = tuple[Tensor, Tensor, Tensor]
 Looks = list[tuple[Tensor, Tensor]]
 
-STEP = 32  # pixels between the sizes of views; sides are multiples of it
+STEP = 32  # sides of what an encoder sees are multiples of it
 
 # Of a thumbnail that is looked at more closely, in shares of its sides:
 WHOLE = 0.625  # what all of it is seen at
-WINDOWS = (0.75, 0.5, 0.35)  # the windows around the foreground ..
+WINDOWS = (0.5, 0.35)  # the windows around the foreground ..
 CLOSE = 0.5  # .. and what these are seen at
 MARGIN = 1.3  # a window's side by the foreground's, at least
 
@@ -37,16 +37,14 @@ def seen(model: Any, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Maps, T
     """What a model with a compact encoder knows of a thumbnail, by the looks that it asks for.
 
     Args:
-        model: its configuration has `thumbnail`, `views` and `closer`; see `look` and `closer`.
-            While it is trained it looks once.
+        model: its configuration has `thumbnail` and `closer`; see `closer`.
         rgb: (B, 3, h, w), [0, 1]. mask: (B, 1, h, w), [0, 1].
 
     Returns:
         The thumbnail and its mask as they were looked at, the maps of these, and the code.
     """
     rgb, mask, near = closer(model, rgb, mask)
-    views = 0 if model.training else model.config.views
-    return rgb, mask, *look(model.encoder, rgb, mask, views, near)
+    return rgb, mask, *look(model.encoder, rgb, mask, near)
 
 
 def fitted(rgb: Tensor, mask: Tensor) -> Tensor:
@@ -136,8 +134,7 @@ def closer(model: Any, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Looks
 
     Returns:
         The whole and its mask, which is made to fit; the same of each window, every other one
-        mirrored, the first among them: what little things there are is seen at several sizes and
-        from both sides.
+        mirrored: what little things there are is seen at several sizes and from both sides.
     """
     config = model.config
     if model.training or not config.closer or min(rgb.shape[2:]) < config.thumbnail:
@@ -147,7 +144,7 @@ def closer(model: Any, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Looks
     for n, share in enumerate(WINDOWS[: config.closer]):
         each = [_window(rgb[i : i + 1], mask[i : i + 1], share) for i in range(len(rgb))]
         near, inside = (torch.cat(parts) for parts in zip(*each, strict=True))
-        looks.append((near, inside) if n % 2 else (near.flip(3), inside.flip(3)))
+        looks.append((near.flip(3), inside.flip(3)) if n % 2 else (near, inside))
     return *_resized(rgb, mask, WHOLE), looks
 
 
@@ -164,29 +161,18 @@ def _window(rgb: Tensor, mask: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 
 def look(
-    encoder: nn.Module, rgb: Tensor, mask: Tensor, views: int, near: Looks | None = None
+    encoder: nn.Module, rgb: Tensor, mask: Tensor, near: Looks | None = None
 ) -> tuple[Maps, Tensor]:
-    """The encoder's maps of a thumbnail, and its code, averaged over views and closer looks.
+    """The encoder's maps of a thumbnail, and its code, averaged over closer looks.
 
     Args:
+        encoder: a compact one.
         rgb: (B, 3, h, w), [0, 1], sides multiples of 32. mask: (B, 1, h, w), [0, 1].
-        views: how many sizes, 32 pixels apart, each mirrored as well; 0: this one look. The
-            maps are means over the first size's two.
-        near: see `closer`.
+        near: see `closer`; all of one size.
     """
     maps, code = encoder(rgb, mask)
-    b, codes = len(code), [code]
-    if views:
-        mirrored, other = encoder(rgb.flip(3), mask.flip(3))
-        coarse, middle, fine = ((a + b.flip(3)) / 2 for a, b in zip(maps, mirrored, strict=True))
-        maps = coarse, middle, fine
-        codes.append(other)
-    for n in range(1, views):
-        size = [max(STEP, edge - STEP * n) for edge in rgb.shape[2:]]
-        small, m = (F.interpolate(t, size, mode="area") for t in (rgb, mask))
-        both = encoder(torch.cat([small, small.flip(3)]), torch.cat([m, m.flip(3)]))[1]
-        codes += [both[:b], both[b:]]
-    if near:
-        pictures, masks = (torch.cat(parts) for parts in zip(*near, strict=True))
-        codes += encoder(pictures, masks)[1].split(b)
-    return maps, code if len(codes) == 1 else torch.stack(codes).mean(0)
+    if not near:
+        return maps, code
+    pictures, masks = (torch.cat(parts) for parts in zip(*near, strict=True))
+    codes = [code, *encoder(pictures, masks)[1].split(len(code))]
+    return maps, torch.stack(codes).mean(0)

@@ -76,17 +76,15 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Recipe:
-        """The recipe behind `as_dict`'s answer; fields it lacks keep their defaults."""
-        known = {k: v for k, v in stored.items() if k in {f.name for f in fields(cls)}}
-        model = known.setdefault("model", "hinet")
-        config = known["config"]
-        return cls(
-            **{
-                **{k: _tuples(v) if isinstance(v, list) else v for k, v in known.items()},
-                "config": None if config is None else config_class(model)(**_fields(config)),
-                "synthesis": Synthesis(**_fields(stored["synthesis"])),
-            }
-        )
+        """The recipe behind `as_dict`'s answer, of an older hz, too: fields it lacks keep their
+        defaults, and what is no field any more is passed over."""
+        known = _fields(cls, stored)
+        model, config = known.setdefault("model", "hinet"), known["config"]
+        if config is not None:
+            own = config_class(model)
+            known["config"] = own(**_fields(own, config))
+        known["synthesis"] = Synthesis(**_fields(Synthesis, stored["synthesis"]))
+        return cls(**known)
 
     def edge_at(self, step: int) -> int:
         """Thumbnail edge at a step."""
@@ -107,8 +105,9 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
-def _fields(stored: dict[str, Any]) -> dict[str, Any]:
-    return {k: _tuples(v) if isinstance(v, list) else v for k, v in stored.items()}
+def _fields(of: type[Any], stored: dict[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(of)}
+    return {k: _tuples(v) for k, v in stored.items() if k in names}
 
 
 def _module(model: str) -> Any:
@@ -139,16 +138,13 @@ COMPOSITES = Synthesis(
 
 # How weights look at pictures once they are trained, as those that ship do. Training shows
 # thumbnails of `edges`, once.
-CLOSELY = {"thumbnail": 512, "closer": 3}
-LOOKS = {
-    "hinet": CLOSELY, "cdtnet": CLOSELY, "hdnet": CLOSELY, "aict": CLOSELY,
-    "s2crnet": {"thumbnail": 320, "views": 1},
-}  # fmt: skip
+CLOSELY = {"thumbnail": 512, "closer": 2}
+LOOKERS = "hinet", "cdtnet", "hdnet", "aict", "s2crnet"
 
 
 def _modern(model: str, **numbers: Any) -> Recipe:
     plan: dict[str, Any] = {"steps": 12_000, "echo": 2, "norms_until": 0.6, **numbers}
-    config = replace(config_class(model).compact(), **LOOKS.get(model, {}))
+    config = replace(config_class(model).compact(), **(CLOSELY if model in LOOKERS else {}))
     return Recipe(model, model, config, COMPOSITES, **plan)
 
 
@@ -269,8 +265,11 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def get(name: str, steps: int | None = None) -> Recipe:
-    """The recipe of that name, with another length if `steps` is given."""
+    """The recipe of that name, with another length if `steps` is given; it warms up in a fifth of
+    them at most."""
     if name not in RECIPES:
         raise UsageError(f"there is no recipe {name!r}", f"known: {', '.join(sorted(RECIPES))}")
     recipe = RECIPES[name]()
-    return recipe if steps is None else replace(recipe, steps=steps)
+    if steps is None:
+        return recipe
+    return replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 5))

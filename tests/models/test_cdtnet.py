@@ -185,13 +185,13 @@ class TestCDTNet(ModelContract):
         return wild(SMALL)
 
 
-class TestViews(ModelContract):
+class TestCloser(ModelContract):
     """Several looks at each picture."""
 
     module = hzcli.models.cdtnet
 
     def model(self) -> CDTNet:
-        return wild(dataclasses.replace(SMALL, views=2))
+        return wild(dataclasses.replace(SMALL, closer=2))
 
 
 class TestSim(ModelContract):

@@ -136,10 +136,10 @@ class TestHDNet(ModelContract):
         return wild(SMALL)
 
 
-class TestViews(ModelContract):
+class TestCloser(ModelContract):
     """Several looks at each picture."""
 
     module = hzcli.models.hdnet
 
     def model(self) -> HDNet:
-        return wild(dataclasses.replace(SMALL, views=2))
+        return wild(dataclasses.replace(SMALL, closer=2))

@@ -162,29 +162,6 @@ def test_a_run_before_training_does_no_harm():
     model.predict_lut(thumb).lut.sum().backward()
 
 
-def test_views_make_the_table_the_same_for_the_mirrored_picture():
-    """One look may see more on one side; a training network takes one look."""
-    rgb, mask = picture(96, 96)
-    there, back = (
-        Thumbnail(r, m, Size(96, 96)) for r, m in ((rgb, mask), (rgb.flip(3), mask.flip(3)))
-    )
-    for views, same in ((0, False), (1, True), (3, True)):
-        model = TestHINet().model()
-        model.config = dataclasses.replace(model.config, views=views)
-        apart = (model.predict_lut(there).lut - model.predict_lut(back).lut).abs().amax()
-        assert (apart < 1e-6) == same, (views, apart)
-        region, flat = model.predict_both(there)
-        assert torch.equal(region.lut, flat.lut)
-        assert torch.equal(flat.lut, model.predict_lut(there).lut)
-    assert hinet.config_from(shapes_of(model.state_dict()), readings_of(model.config)).views == 3
-    once = dataclasses.replace(model.config, views=0)
-    model.train()
-    two = Thumbnail(torch.cat([rgb, rgb * 0.5]), torch.cat([mask, mask]), Size(96, 96))
-    several = model.predict_lut(two).lut
-    model.config = once
-    assert torch.allclose(model.predict_lut(two).lut, several, atol=1e-6)
-
-
 @pytest.mark.parametrize("config", [HINetConfig.compact(), HINetConfig.paper(), PAPER], ids=str)
 def test_every_configuration_is_read_back_from_shapes(config):
     """Also from files of before, whose readings stand in a stored configuration."""

@@ -65,6 +65,23 @@ def test_every_recipe_names_a_model_and_says_what_it_is():
             freeze(recipes.build(plan), plan.frozen)
 
 
+def test_a_short_run_reaches_its_rate():
+    for steps in (20, 200, 5000):
+        plan = recipes.get("hinet", steps=steps)
+        rates = [loop.rate_at(step, plan) for step in range(steps)]
+        assert max(rates) == pytest.approx(plan.rate, rel=1e-3)
+        assert plan.warmup == min(200, steps // 5)
+
+
+def test_a_run_of_an_older_hz_goes_on_though_it_knew_more():
+    plan = recipes.get("hinet")
+    stored = plan.as_dict() | {"gone": 1}
+    stored["config"] = {**stored["config"], "views": 2}
+    stored["synthesis"] = {**stored["synthesis"], "near": 0.5}
+    del stored["echo"]
+    assert recipes.Recipe.from_dict(stored) == replace(plan, echo=1)
+
+
 def test_a_stage_has_one_edge_or_several(tmp_path: Path):
     """The same ones after the recipe was stored in a checkpoint."""
     stages = ((0.0, 0), (0.5, (160, 192, 224)), (0.9, 256))

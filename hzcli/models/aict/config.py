@@ -28,8 +28,8 @@ class AICTConfig:
     intervals: K. latent: channels of the map that C and F are read from.
     encoder: "vit", with patch, width, depth, heads, hidden, and (middle, bottom) channels of the
         convolutions before the global weight; or "compact", with channels, blocks, code.
-    clamp, residual, floor, align_corners: readings, see the head of this file. views, closer:
-        of the compact encoder, once trained (nets/views.py); 0: one look.
+    clamp, residual, floor, align_corners: readings, see the head of this file.
+    closer: as HINet's, of the compact encoder.
     """
 
     thumbnail: int = 256
@@ -49,7 +49,6 @@ class AICTConfig:
     residual: bool = False
     floor: float = 0.0
     align_corners: bool = True
-    views: int = 0
     closer: int = 0
 
     READINGS: ClassVar[tuple[str, ...]] = (
@@ -59,7 +58,6 @@ class AICTConfig:
         "residual",
         "floor",
         "align_corners",
-        "views",
         "closer",
     )
 

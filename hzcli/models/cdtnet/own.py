@@ -50,7 +50,7 @@ class CDTNetConfig:
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     luts: N. lut_size: n. width: channels of D. features: C. refine: hidden channels of R.
     refinement: False leaves the LUT alone, "CDTNet (sim)", and D and R out.
-    views, closer: as HINet's (nets/views.py); 0: one look.
+    closer: as HINet's.
     """
 
     thumbnail: int = 256
@@ -63,10 +63,9 @@ class CDTNetConfig:
     features: int = 16
     refine: int = 24
     refinement: bool = True
-    views: int = 0
     closer: int = 0
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "views", "closer")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "closer")
 
     @classmethod
     def compact(cls) -> CDTNetConfig:

@@ -50,7 +50,7 @@ class HDNetConfig:
 
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     lut: nodes a side of the colours' table. widths: channels at strides 2, 4 and 8.
-    neighbours: K of eq. (3). views, closer: as HINet's (nets/views.py); 0: one look.
+    neighbours: K of eq. (3). closer: as HINet's.
     """
 
     thumbnail: int = 256
@@ -60,10 +60,9 @@ class HDNetConfig:
     lut: int = 7
     widths: tuple[int, int, int] = (16, 32, 48)
     neighbours: int = 4
-    views: int = 0
     closer: int = 0
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "neighbours", "views", "closer")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "neighbours", "closer")
 
     @classmethod
     def compact(cls) -> HDNetConfig:

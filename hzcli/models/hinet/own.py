@@ -53,13 +53,12 @@ class HINetConfig:
     waves: sine features of the position. table, table_edge: learnt position table.
     lut: nodes a side of the auxiliary 3D LUT (paper: 7).
     encoder: "compact", or "paper" (HRNet with OCR, and iDIH's encoder).
-    views: once trained, the compact encoder looks at the thumbnail at so many sizes (32 pixels
-    between them), and at each mirrored as well, and the codes are averaged; 0: one look.
-    closer: how many closer looks at the foreground are averaged too (nets/views.py).
+    closer: once trained, the compact encoder takes so many closer looks at the foreground
+    besides, and the codes are averaged (nets/views.py).
     """
 
     # What the shapes of tensors cannot tell; stored beside weights.
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "views", "closer")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "closer")
 
     thumbnail: int = 224
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
@@ -75,7 +74,6 @@ class HINetConfig:
     lut: int = 7
     residual: bool = True
     encoder: str = "compact"
-    views: int = 0
     closer: int = 0
 
     @classmethod
@@ -128,7 +126,6 @@ class HINetConfig:
         known: dict[str, Any] = {
             "thumbnail": int(stored.get("thumbnail", cls.thumbnail)),
             "residual": str(stored.get("residual", cls.residual)).lower() == "true",
-            "views": int(stored.get("views", cls.views)),
             "closer": int(stored.get("closer", cls.closer)),
             "hyper": shapes["hyper.0.weight" if compact else "hyper.0.0.weight"][int(compact)],
             "width": width,

@@ -41,8 +41,8 @@ class S2CRNetConfig:
     channels, blocks: of the encoder that takes the joint network's place; () for none.
 
     thumbnail: edge of the thumbnail that weights were made for. thumbnail_filter: how it is to be
-    made. views: of that encoder, once trained (nets/views.py); 0: one look. The others: see the
-    head of this file; an empty cascade is the usual one.
+    made. closer: how many closer looks that encoder takes (nets/views.py). The others: see the head
+    of this file; an empty cascade is the usual one.
     """
 
     trunk: str = "squeezenet"
@@ -60,11 +60,11 @@ class S2CRNetConfig:
     pooling: Pooling = "whole"
     curve: Curve = "published"
     cascade: str = ""
-    views: int = 0
+    closer: int = 0
 
     READINGS: ClassVar[tuple[str, ...]] = (
         "thumbnail", "thumbnail_filter", "foreground", "pooling", "curve", "cascade",
-        "views",
+        "closer",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

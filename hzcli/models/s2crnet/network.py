@@ -21,7 +21,7 @@ from hzcli.models.s2crnet.config import S2CRNetConfig
 from hzcli.models.s2crnet.rendering import CurveModule, curves_of
 from hzcli.nets.compact import COLOUR_STATISTICS, CompactEncoder
 from hzcli.nets.trunks import TRUNKS, Side, close_up, colour_statistics, pool, resized
-from hzcli.nets.views import look
+from hzcli.nets.views import Looks, closer, look
 
 LABELS = {"person": 0, "animal": 1, "food": 2, "vehicle": 3, "others": 4}
 # Knots of a cascade while it learns: cheap, and a multiple of every L that is a power of two.
@@ -112,10 +112,16 @@ class S2CRNet(nn.Module):
         size = tuple(thumb.rgb.shape[2:])
         if self.config.pooling == "whole":
             size = (self.config.thumbnail,) * 2
+        near: Looks = []
+        if isinstance(self.joint, CompactEncoder):
+            whole, fits, near = closer(self, *_composited(thumb))
+            if near:
+                size = tuple(whole.shape[2:])
+                thumb = replace(_fitted(thumb, size), mask=fits)
         if self.needs_closeup and thumb.closeup is None:
             thumb = replace(thumb, closeup=close_up(thumb, size))
-        thumb = _fitted(thumb, size)
-        return tuple(curves_of(p, self.config.curve) for p in self._parameters_of(thumb, label))
+        parameters = self._parameters_of(_fitted(thumb, size), label, near)
+        return tuple(curves_of(p, self.config.curve) for p in parameters)
 
     def forward(
         self,
@@ -165,8 +171,10 @@ class S2CRNet(nn.Module):
                 out["composited_fullres"] = blended
         return out
 
-    def _parameters_of(self, thumb: Thumbnail, label: Tensor | None) -> list[Tensor]:
-        """P of each stage, (B, outputs)."""
+    def _parameters_of(
+        self, thumb: Thumbnail, label: Tensor | None, near: Looks | None = None
+    ) -> list[Tensor]:
+        """P of each stage, (B, outputs). near: closer looks of the compact encoder."""
         config = self.config
         front, back, same = self._sides(thumb)
         trunk = self.get_submodule(TRUNKS[config.trunk][0])
@@ -181,8 +189,7 @@ class S2CRNet(nn.Module):
         )
         joint = None
         if isinstance(self.joint, CompactEncoder):
-            views = 0 if self.training else config.views
-            joint = look(self.joint, *_composited(thumb), views)[1]
+            joint = look(self.joint, *_composited(thumb), near)[1]
         elif self.joint is not None:
             whole = front
             if config.foreground == "closeup":
