@@ -12,85 +12,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hzcli.core import native
 from hzcli.core.affine import AffineMap
-from hzcli.core.codes import WHITE, blocks, widen
-from hzcli.core.sampling import places, taps
-from hzcli.core.sharing import shared
+from hzcli.core.codes import WHITE
+from hzcli.core.grid_codes import GridCodes
 from hzcli.core.window import Window
 
 BLOCK = 8, 2048  # rows and columns at once
-PART = 512, BLOCK[1]  # what a thread takes at a time
 TRIMMED = 64  # columns beside the mask that are worth being left out
 
 
-class CodedMaps:
-    """An `AffineMap` of one picture, made ready for codes. Threads may share it; torch should take
-    no further ones in them.
-
-    Args:
-        transform: of finite numbers.
-        strength: share of the new colour in a pixel that the mask holds whole.
-    """
+class CodedMaps(GridCodes):
+    """An `AffineMap` of finite numbers, made ready for codes."""
 
     def __init__(self, transform: AffineMap, strength: float = 1.0) -> None:
         maps = transform.maps.detach().float().clone()
         maps[:, 3::4] = maps[:, 3::4] * WHITE + 0.5  # cutting off is rounding then
-        self._maps = maps[0].movedim(0, 1).contiguous().numpy()  # (gh, 12, gw)
-        self._mode, self._aligned = transform.mode, transform.align_corners
-        self._strength = strength
+        cells = maps[0].movedim(0, 1)
+        aligned = transform.align_corners
+        super().__init__("maps", cells, transform.mode, aligned, strength, BLOCK[1])
         self._own = threading.local()
 
-    def recolour(
-        self,
-        rows: np.ndarray,
-        mask: np.ndarray,
-        window: Window,
-        pool: Executor | None = None,
-        large: bool = False,
-        codes: np.ndarray | None = None,
-    ) -> None:
-        """Recolour rows of a picture, where the mask is above 0.
-
-        Args:
-            rows: (h, w, 3) uint16, the source, and afterwards the result. mask: (h, w) uint8 or
-                uint16, full scale inside. window: which part of the picture these are.
-            pool: threads to share the work; they change no byte.
-            large: whether the picture is worth a native kernel.
-            codes: (h, w, 3) uint8 or uint16, the source as it was read; then `rows` need not hold
-                it.
-        """
-        part_of = self._native if large and native.kernel("maps") is not None else self._part
-        parts = [
-            (slice(top, min(top + PART[0], len(rows))), columns)
-            for top in range(0, len(rows), PART[0])
-            for _, columns in blocks(1, rows.shape[1], PART[1])
-        ]
-
-        def work(part: tuple[slice, slice]) -> None:
-            if codes is not None:
-                widen(codes[part], rows[part])
-            if mask[part].any():
-                top, left = window.top + part[0].start, window.left + part[1].start
-                height, width = mask[part].shape
-                with torch.inference_mode():  # which holds for a thread
-                    part_of(
-                        rows[part],
-                        mask[part],
-                        Window(top, top + height, left, left + width, window.size),
-                    )
-
-        shared(work, parts, pool)
-
     def _part(self, rows: np.ndarray, mask: np.ndarray, window: Window) -> None:
-        """The same for what is no wider than a block."""
         top = np.iinfo(mask.dtype).max
         for block, maps, weights in self._blocks(window):
             held = mask[block]
@@ -124,13 +72,6 @@ class CodedMaps:
             for c in range(3):
                 np.copyto(pixels[..., c], planes[c], casting="unsafe")
 
-    def _native(self, rows: np.ndarray, mask: np.ndarray, window: Window) -> None:
-        """As `_part`, by the kernel."""
-        wide, index, weight = self._wide(window)
-        by_kernel = native.maps(wide.numpy(), index.numpy(), weight.numpy())
-        assert by_kernel is not None
-        by_kernel.recolour(rows, mask, self._strength)
-
     def _blocks(self, window: Window) -> Iterator[tuple[slice, tuple[Tensor, ...], Tensor]]:
         """A window's rows between the same rows of the grid, a block's at a time.
 
@@ -149,30 +90,6 @@ class CodedMaps:
             for start in range(top, bottom, step):
                 rows = slice(start, min(start + step, bottom))
                 yield rows, maps, weight[:, rows]
-
-    def _wide(self, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps at a window's columns, on the rows of the grid that its rows lie between.
-
-        Returns:
-            (rows of the grid, 12, w); which of these and in what shares, (T, h) each.
-        """
-        index, weight = self._taps(window.top, window.bottom, window.size.height, 0)
-        first = int(index.min())
-        near = self._maps[first : int(index.max()) + 1]
-        columns, shares = self._taps(window.left, window.right, window.size.width, 2)
-        # By numpy: torch takes ten times as long to select columns.
-        parts = [torch.from_numpy(near.take(x, 2, mode="clip")) for x in columns.numpy()]
-        wide = parts[0].mul_(shares[0])
-        for part, share in zip(parts[1:], shares[1:], strict=True):
-            wide.addcmul_(part, share)
-        return wide, index - first, weight
-
-    def _taps(self, start: int, stop: int, whole: int, axis: int) -> tuple[Tensor, Tensor]:
-        """Of pixels [start, stop) of `whole` along an axis of the maps: see `sampling.taps`."""
-        cells = self._maps.shape[axis]
-        place = places(start, stop, whole, cells, align_corners=self._aligned)
-        index, weight = taps(place, cells, self._mode)
-        return index, weight.float()
 
     def _room(self, shape: tuple[int, ...], count: int) -> tuple[Tensor, Tensor, Tensor]:
         """For a block's colours, old and new, (3, h, w), and what each tap makes of the old,

@@ -23,7 +23,8 @@ MASKS = BYTE, CODE  # of which masks are; where there is none, it is one of no b
 # What a kernel is told: whole numbers, float32 numbers, addresses.
 NUMBERS = (
     "height", "width", "line", "mask_line", "mask_bytes", "top", "whole", "steps", "step_r",
-    "step_g", "step_b", "bits", "last", "taps", "plane", "grid_line",
+    "step_g", "step_b", "bits", "last", "taps", "plane", "grid_line", "grid_rows", "pieces",
+    "pieces_after", "strip",
 )  # fmt: skip
 FLOATS = ("weight", "share", "unit")
 ADDRESSES = ("rows", "mask", "table", "places", "numbers", "index", "shares")
@@ -47,26 +48,28 @@ class Told:
 
 
 def walk(k: Kernel, told: Told, work: Work) -> None:
-    """All rows: from span to span that the mask does not leave out."""
+    """All rows of a strip of columns, strip after strip: from span to span that the mask does not
+    leave out."""
     spare = k.room(3 * SIDE, CODE), k.room(2 * SIDE, BYTE)
     for room, count in zip(spare, (6 * SIDE, 2 * SIDE), strict=True):
         room.to_kind(BYTE).put(k.zero_bytes(count))  # what is never there is something, too
-    with k.loop(told.height) as y:
+    with k.loop(told.width, told.strip) as first, k.loop(told.height) as y:
+        end = (first + told.strip).least(told.width)
         row, held = told.rows[y * told.line], told.mask[y * told.mask_line]
-        x = Variable(k, k.whole(0))
-        with k.during(lambda: x.get().below(told.width)):
+        x = Variable(k, first)
+        with k.during(lambda: x.get().below(end)):
             for kind in MASKS:
-                _pass_over(k, told, held.to_kind(kind), x)
+                _pass_over(k, told, held.to_kind(kind), x, end)
             start = x.get()
             here, seen = row[start * 6].to_kind(CODE), held[start * told.mask_bytes]
-            work.begin(y, start)
-            _span(k, told, work, (here, seen, (told.width - start).least(SPAN)), spare)
+            work.begin(y, start, first)
+            _span(k, told, work, (here, seen, (end - start).least(SPAN)), spare)
             x.set(start + SPAN)
 
 
-def _pass_over(k: Kernel, told: Told, mask: Value, x: Variable) -> None:
+def _pass_over(k: Kernel, told: Told, mask: Value, x: Variable, end: Value) -> None:
     """On to the next span that a mask of this kind does not leave out, or to the last."""
-    kind, last = mask.kind.pointee, told.width - SPAN
+    kind, last = mask.kind.pointee, end - SPAN
 
     def within() -> Value:
         return x.get().below(last + 1)
@@ -176,8 +179,8 @@ class Work(ABC):
     def __init__(self, k: Kernel, told: Told) -> None:
         self.k, self.told = k, told
 
-    def begin(self, row: Value, column: Value) -> None:  # noqa: B027 (few care where)
-        """A span begins there."""
+    def begin(self, row: Value, column: Value, first: Value) -> None:  # noqa: B027 (few care where)
+        """A span begins there, of a strip that begins in column `first`."""
 
     def whole(self, at: Value, codes: Codes) -> None:
         """In place."""

@@ -180,8 +180,8 @@ class _Curves(Work):
 class _Maps(Work):
     """Affine maps: 3x4 matrices a column, from some rows of a grid, in shares that a row has."""
 
-    def begin(self, row: Value, column: Value) -> None:
-        self.row, self.column = row, column
+    def begin(self, row: Value, column: Value, first: Value) -> None:
+        self.row, self.column, self.first = row, column, first
 
     def numbers(self, at: Value, codes: Codes) -> list[Value]:
         k, told = self.k, self.told
@@ -210,9 +210,45 @@ class _Maps(Work):
         return two.shuffled(planes[2], turns)
 
 
+class _CurveMaps(_Maps):
+    """Two curves a channel, one after the other, between two rows of a grid.
+
+    A curve is the sum of ramps, max(0, x - j) times what its slope grows by at j: with a curve for
+    each pixel that is less than to look a piece up. The curves of a strip of columns lie together,
+    so that a core's nearest cache holds those of two rows of the grid.
+    """
+
+    def numbers(self, at: Value, codes: Codes) -> list[Value]:
+        k, told = self.k, self.told
+        index, shares = told.index.to_kind(WHOLE), told.shares.to_kind(FLOAT)
+        taps = [self.row * 2 + tap for tap in range(2)]
+        strip = told.table.to_kind(FLOAT)[self.first * told.grid_rows]
+        here = strip[self.column - self.first + self.offset]
+        lines = [here[index[tap].get(WHOLE) * told.grid_line] for tap in taps]
+        near, far = (shares[tap].get().splat(SIDE) for tap in taps)
+        unit = told.unit.splat(SIDE)
+        values = [codes.of(range(c, 3 * SIDE, 3)).real() * unit for c in range(3)]
+        both = told.pieces + told.pieces_after + 2
+        for begin, pieces in ((k.whole(0), told.pieces), (told.pieces + 1, told.pieces_after)):
+            most = pieces.narrow(LANE).splat(SIDE).real()
+            starts = [[line[(both * c + begin) * told.plane] for line in lines] for c in range(3)]
+            sums = [[Variable(k, place.lanes(SIDE)) for place in two] for two in starts]
+            rest = [Variable(k, value.least(most)) for value in values]
+            with k.loop(pieces) as piece:
+                step = (piece + 1) * told.plane
+                for c in range(3):
+                    ramp = rest[c].get().most(0.0)
+                    for place, total in zip(starts[c], sums[c], strict=True):
+                        total.set(place[step].lanes(SIDE).fma(ramp, total.get()))
+                    rest[c].set(rest[c].get() - 1.0)
+            values = [one.get().fma(near, other.get() * far) for one, other in sums]
+        return [self._joined(values, list(range(g * GROUP, (g + 1) * GROUP))) for g in range(GROUP)]
+
+
 WORKS: dict[str, Callable[[Kernel, Told], Work]] = {
     "tetrahedral": _Tetrahedral,
     "trilinear": _Trilinear,
     "curves": _Curves,
     "maps": _Maps,
+    "curve maps": _CurveMaps,
 }

@@ -19,9 +19,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["tetrahedral", "trilinear", "curves", "maps"]
+Kind = Literal["tetrahedral", "trilinear", "curves", "maps", "curve maps"]
 
 LEAST = 1 << 20
+STRIP = 64  # columns whose curves, on two rows of a grid, fit into a core's nearest cache
 SIDES = 2, 256  # nodes that the kernels take
 WHITE = 65535
 FINE = 30  # bits of a place behind a shaper, the cell's included
@@ -52,7 +53,7 @@ class Native:
     """
 
     def __init__(self, made: _Made, held: dict[str, np.ndarray], **told: float) -> None:
-        self._made, self._held = made, held
+        self._made, self._held, self._strip = made, held, int(told.pop("strip", 0))
         self._told = np.zeros(len(made.names), np.int64)
         self._tell(self._told, **told, **{n: array.ctypes.data for n, array in held.items()})
 
@@ -84,6 +85,7 @@ class Native:
             told, rows=rows.ctypes.data, height=height, width=width, line=rows.strides[0],
             mask=0 if mask is None else mask.ctypes.data, mask_line=line, mask_bytes=size, top=top,
             whole=int(weight == 1), weight=weight, share=weight / top,
+            strip=self._strip or max(1, width),
         )  # fmt: skip
         self._made.call(told.ctypes.data)
 
@@ -124,34 +126,46 @@ def table(nodes: np.ndarray, kind: Kind, shaped: np.ndarray | None = None) -> Na
     return None if made is None else _table(made, nodes, shaped)
 
 
-def maps(wide: np.ndarray, index: np.ndarray, shares: np.ndarray) -> Native | None:
-    """Affine maps, for rows of just this width.
+def maps(
+    kind: Kind, wide: np.ndarray, index: np.ndarray, shares: np.ndarray, **told: float
+) -> Native:
+    """What a grid says of places, for rows of just this width. There must be such a kernel.
 
     Args:
-        wide: (rows of a grid, 12, w) float32, what to multiply codes and 1 with, channels viewed
-            as (3, 4), for codes and half a code more. index, shares: (T, h), which rows of the
-            grid a row of pixels lies between, and what it takes of each.
-
-    Returns:
-        None where there is no kernel.
+        kind: "maps": C = 12, what to multiply codes and 1 with, channels viewed as (3, 4), for
+            codes and half a code more. "curve maps": of each channel two curves, one after the
+            other, of `pieces` and `pieces_after` even pieces: the value at 0, the first slope, and
+            what it grows by from piece to piece; the first from codes times `unit` to pieces of
+            the second, that to codes and half a code more.
+        wide: (rows of a grid, C, w) float32. index, shares: (T, h), which rows of the grid a row
+            of pixels lies between, and what it takes of each; for curves T = 2.
     """
-    made = kernel("maps")
-    return None if made is None else _maps(made, wide, index, shares)
+    made = kernel(kind)
+    assert made is not None
+    return _maps(made, wide, index, shares, **told)
 
 
-def _maps(made: _Made, wide: np.ndarray, index: np.ndarray, shares: np.ndarray) -> Native:
-    _, channels, width = wide.shape
+def _maps(
+    made: _Made, wide: np.ndarray, index: np.ndarray, shares: np.ndarray, **told: float
+) -> Native:
+    rows, channels, width = wide.shape
+    if index.min(initial=0) < 0 or index.max(initial=0) >= rows:
+        raise ValueError(f"rows {index.min()} to {index.max()} of {rows}")
     # Sixteen pixels are read at once: the last of a row with what is behind it.
-    flat = np.zeros(wide.size + 16, np.float32)
-    flat[: wide.size] = wide.reshape(-1)
-    if index.min(initial=0) < 0 or index.max(initial=0) >= len(wide):
-        raise ValueError(f"rows {index.min()} to {index.max()} of {len(wide)}")
+    strip = STRIP if "pieces" in told else width
+    strips = -(-width // strip) if strip else 0
+    flat = np.zeros(strips * rows * channels * strip + 16, np.float32)
+    for n in range(strips):
+        part = wide[:, :, n * strip : (n + 1) * strip]
+        room = flat[n * strip * rows * channels :][: strip * rows * channels]
+        room.reshape(rows, channels, strip)[:, :, : part.shape[2]] = part
     held: dict[str, np.ndarray] = {
         "table": flat,
         "index": np.ascontiguousarray(index.T, np.int64),
         "shares": np.ascontiguousarray(shares.T, np.float32),
     }
-    return Native(made, held, taps=len(index), plane=width, grid_line=channels * width)
+    told |= {"taps": len(index), "plane": strip, "grid_line": channels * strip}
+    return Native(made, held, strip=strip, grid_rows=rows * channels, **told)
 
 
 def _curves(made: _Made, values: np.ndarray, codes: np.ndarray) -> Native:
@@ -223,6 +237,20 @@ def _error(made: _Made, kind: Kind) -> float:
         mixed = (shares[..., None, None] * wide[index]).sum(0).reshape(3, 3, 4, 37)
         new = np.einsum("ycnx,yxn->yxc", mixed[:, :, :3], codes) + mixed[:, :, 3].swapaxes(1, 2)
         new -= 0.5
+    elif kind == "curve maps":
+        wide = (chance.random((3, 3 * 9, 37)) - 0.2).astype(np.float32)
+        # First curves leave what second ones know on both sides.
+        wide.reshape(3, 3, 9, 37)[:, :, :4] *= 4
+        wide.reshape(3, 3, 9, 37)[:, :, 4:] *= WHITE / 4
+        index, shares = np.array([[0, 1, 1], [1, 2, 2]]), np.array([[0.3, 1, 0.5], [0.7, 0, 0.5]])
+        native = _maps(made, wide, index, shares, pieces=3, pieces_after=4, unit=3 / WHITE)
+        mixed = (shares[..., None, None] * wide[index]).sum(0).reshape(3, 3, 9, 37)
+        new = np.empty(codes.shape)
+        for y, x, c in np.ndindex(codes.shape):
+            parts = np.split(mixed[y, c, :, x], [4])
+            first, second = (np.cumsum([one[0], *np.cumsum(one[1:])]) for one in parts)
+            between = np.interp(3 / WHITE * float(codes[y, x, c]), np.arange(4), first)
+            new[y, x, c] = np.interp(between, np.arange(5), second) - 0.5
     elif kind == "curves":
         values = chance.random((3, WHITE + 1)) * 80000 - 7000
         short = (values + 0.5).clip(0, WHITE).astype(np.uint16)

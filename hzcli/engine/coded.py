@@ -20,7 +20,7 @@ from hzcli.core.sharing import shared
 from hzcli.core.tetra import UNIT, CodedLook
 
 if TYPE_CHECKING:
-    from hzcli.core.affine_codes import CodedMaps
+    from hzcli.core.grid_codes import GridCodes
     from hzcli.core.transform import Transform
     from hzcli.core.window import Size
 
@@ -35,7 +35,7 @@ PIXEL = np.dtype("V6")  # three codes, moved as one: ten times as fast as (.., 3
 
 def prepared(
     transform: Transform | None, strength: float, size: Size | None = None
-) -> Coded | CodedMaps | None:
+) -> Coded | GridCodes | None:
     """A Transform as something that goes from code to code; None for those that need numbers.
 
     Args:
@@ -43,9 +43,17 @@ def prepared(
     """
     from hzcli.core.affine import AffineMap
     from hzcli.core.affine_codes import CodedMaps
+    from hzcli.core.curve_codes import CodedCurveMaps
     from hzcli.core.curves import CODES, Curves
     from hzcli.core.lut import Lut3D
+    from hzcli.models.aict.intervals import IntervalMap
 
+    if isinstance(transform, IntervalMap):
+        curves = transform.knots[0].detach(), transform.levels[0].detach()
+        finite = all(bool(one.isfinite().all()) for one in curves)
+        if not finite or size is None or not is_large(size) or not kernels.kernel("curve maps"):
+            return None
+        return CodedCurveMaps(*curves, transform.align_corners, strength)
     if isinstance(transform, AffineMap):
         finite = bool(transform.maps.isfinite().all())
         return CodedMaps(transform, strength) if finite else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hzcli.core import codes as core
-from hzcli.core.affine_codes import CodedMaps
+from hzcli.core.grid_codes import GridCodes
 from hzcli.core.mask import bounding_box
 from hzcli.core.transform import Reach, Transform
 from hzcli.core.window import Size, Window
@@ -164,7 +164,7 @@ class Recolour:
         self._grey = grey
         # From code to code, where nothing stands between the codes and the Transform.
         self._direct = device.type == "cpu" and not self._extended and not grey
-        self._coded: Coded | CodedMaps | None = None
+        self._coded: Coded | GridCodes | None = None
         self._pool: Executor | None = None
         self._buffers: dict[str, np.ndarray] = {}
         self._seen = Change(counted)
@@ -210,7 +210,7 @@ class Recolour:
     ) -> None:
         assert self._coded is not None
         large = coded.is_large(window.size)
-        if isinstance(self._coded, CodedMaps):
+        if isinstance(self._coded, GridCodes):
             self._coded.recolour(rows, mask, window, self._pool, large, codes)
         else:
             coded.recolour(rows, mask, self._coded, codes=codes, pool=self._pool, large=large)

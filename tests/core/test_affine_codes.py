@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hzcli.core import affine_codes, native
+from hzcli.core import affine_codes, grid_codes, native
 from hzcli.core.affine import AffineMap
 from hzcli.core.affine_codes import CodedMaps
 from hzcli.core.window import Size, Window
@@ -73,7 +73,7 @@ def test_windows_blocks_and_threads_change_no_byte(mode, block, large, monkeypat
     expected = codes.copy()
     transform.recolour(expected, held, Window.whole(SIZE), large=large)
     monkeypatch.setattr(affine_codes, "BLOCK", block)
-    monkeypatch.setattr(affine_codes, "PART", (60, block[1]))
+    monkeypatch.setattr(grid_codes, "PART", 60)
     transform = CodedMaps(AffineMap(maps().maps, mode))
     got = codes.copy()
     with ThreadPoolExecutor(3) as pool:
