@@ -119,9 +119,13 @@ def edges(rgb: Tensor, shapes: Tensor) -> Tensor:
 def _resized(rgb: Tensor, mask: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
     """At so much of its sides, or the nearest that the encoder takes."""
     size = tuple(max(STEP, round(share * edge / STEP) * STEP) for edge in rgb.shape[2:])
-    if size == tuple(rgb.shape[2:]):
-        return rgb, mask
-    return F.interpolate(rgb, size, mode="area"), F.interpolate(mask, size, mode="area")
+    return _at(size, rgb), _at(size, mask)
+
+
+def _at(size: tuple[int, ...], picture: Tensor) -> Tensor:
+    if size == tuple(picture.shape[2:]):
+        return picture
+    return F.interpolate(picture, size, mode="area")
 
 
 def closer(model: Any, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Looks]:
@@ -155,9 +159,8 @@ def _window(rgb: Tensor, mask: Tensor, share: float) -> tuple[Tensor, Tensor]:
         side = min(edge, max(round(share * edge), round(MARGIN * (high - low))))
         start = min(max(0, (low + high - side) // 2), edge - side)
         at.append(slice(start, start + side))
-    size = [max(STEP, round(CLOSE * edge / STEP) * STEP) for edge in mask.shape[2:]]
-    near, inside = (F.interpolate(t[:, :, at[0], at[1]], size, mode="area") for t in (rgb, mask))
-    return near, inside
+    size = tuple(max(STEP, round(CLOSE * edge / STEP) * STEP) for edge in mask.shape[2:])
+    return _at(size, rgb[:, :, at[0], at[1]]), _at(size, mask[:, :, at[0], at[1]])
 
 
 def look(
