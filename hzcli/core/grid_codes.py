@@ -119,11 +119,12 @@ class GridCodes(ABC):
     def _taps(self, start: int, stop: int, whole: int, axis: int) -> tuple[Tensor, Tensor]:
         """Of pixels [start, stop) of `whole` along an axis of the maps: see `sampling.taps`."""
         key = start, stop, whole, axis
-        if key not in self._known:  # parts beside and below each other ask for the same ones
+        known = self._known.get(key)
+        if known is None:  # parts beside and below each other ask for the same ones
             cells = self._cells.shape[axis]
             place = places(start, stop, whole, cells, align_corners=self._aligned)
             index, weight = taps(place, cells, self._mode)
             if len(self._known) > KEPT:
                 self._known.clear()
-            self._known[key] = index, weight.float()
-        return self._known[key]
+            known = self._known[key] = index, weight.float()
+        return known

@@ -1,8 +1,7 @@
 """Applies a look to one picture, band by band: in the whole of it, or inside a soft mask.
 
 A native kernel does the arithmetic of large pictures, OpenColorIO that of others
-(`pip install "hz[lut]"`), numpy where they are not installed. No torch: a look needs no
-network.
+(`pip install "hz[lut]"`), numpy where they are not installed. No torch: a look needs no network.
 """
 
 from __future__ import annotations
