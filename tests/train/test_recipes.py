@@ -50,6 +50,14 @@ def test_published_networks_take_a_step_of_their_paper(name: str, pack: Path, tm
     assert all(torch.isfinite(v).all() for v in state["model"].values())
 
 
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_s_network_can_be_laid_out_for_training(name: str):
+    network = loop.channels_last(recipes.build(recipes.get(name)))
+    weights = [w for w in network.parameters() if w.dim() == 4]
+    assert weights
+    assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+
+
 @pytest.mark.parametrize("name", [name for name in OWN if name != "pctnet"])
 def test_a_recipe_s_weights_look_as_those_that_ship(name: str):
     assert models.readings_of(recipes.get(name).config) == catalog.find(name).readings
