@@ -88,6 +88,7 @@ def train(
     rows = {row["step"]: row for row in done["history"]}
     summary = {
         **rows.get(done["best"], {}),
+        "minutes": max((row["minutes"] for row in done["history"]), default=0.0),
         "step": done["step"],
         "steps": plan.steps,
         "best_step": done["best"],
