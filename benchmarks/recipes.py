@@ -5,8 +5,8 @@
 Both are trained from nothing, on composites that one composer makes of the same photographs, each
 with its network, batch, crops, loss and schedule, which takes place within the steps. Printed is
 what is left of doing nothing on held photographs' composites, by the averaged weights where a
-recipe averages, how many became worse, and the minutes, validation not counted. A step of a paper
-takes a processor up to half a minute.
+recipe averages, how many became worse, and the minutes, validation not counted. On two cores a
+paper's step takes 3 to 36 seconds, AICT's more.
 """
 
 from __future__ import annotations
