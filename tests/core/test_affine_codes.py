@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
+from ruled_codes import SIZE, mask, picture, random, same_in_parts
 from torch.nn import functional as F
 
 from hzcli.core import affine_codes, grid_codes, native
 from hzcli.core.affine import AffineMap
 from hzcli.core.affine_codes import CodedMaps
 from hzcli.core.window import Size, Window
-
-SIZE = Size(150, 203)
-
-
-def random(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random(shape)
-
-
-def picture() -> np.ndarray:
-    return (random(SIZE.height, SIZE.width, 3) * 65536).astype(np.uint16)
-
-
-def mask(dtype: type) -> np.ndarray:
-    """Nothing at the left, all at the right, every share between them; and rows of nothing."""
-    shares = np.clip(np.linspace(-1, 2, SIZE.width), 0, 1) * np.iinfo(dtype).max
-    found = np.tile(shares.astype(dtype), (SIZE.height, 1))
-    found[20:50] = 0
-    return found
 
 
 def maps(seed: int = 1) -> AffineMap:
@@ -68,28 +49,11 @@ def test_codes_are_those_of_the_numbers(mode, align_corners, kind, strength, lar
 @pytest.mark.parametrize("block", [(8, 2048), (3, 50), (64, 64)], ids=str)
 @pytest.mark.parametrize("large", [False, True])
 def test_windows_blocks_and_threads_change_no_byte(mode, block, large, monkeypatch) -> None:
-    codes, held = picture(), mask(np.uint8)
-    transform = CodedMaps(AffineMap(maps().maps, mode))
-    expected = codes.copy()
-    transform.recolour(expected, held, Window.whole(SIZE), large=large)
-    monkeypatch.setattr(affine_codes, "BLOCK", block)
-    monkeypatch.setattr(grid_codes, "PART", 60)
-    transform = CodedMaps(AffineMap(maps().maps, mode))
-    got = codes.copy()
-    with ThreadPoolExecutor(3) as pool:
-        for top, bottom, left, right in (
-            (0, 71, 0, 203),
-            (71, 72, 0, 203),
-            (72, 150, 0, 130),
-            (72, 150, 130, 203),
-        ):
-            part = np.s_[top:bottom, left:right]
-            window = Window(top, bottom, left, right, SIZE)
-            transform.recolour(got[part], held[part], window, pool, large)
-    assert np.array_equal(got, expected)
-    empty = np.full_like(codes, 4711)
-    transform.recolour(empty, held, Window.whole(SIZE), large=large, codes=codes)
-    assert np.array_equal(empty, expected)
+    def cut() -> None:
+        monkeypatch.setattr(affine_codes, "BLOCK", block)
+        monkeypatch.setattr(grid_codes, "PART", 60)
+
+    same_in_parts(lambda: CodedMaps(AffineMap(maps().maps, mode)), cut, large)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 17), (5, 15), (3, 16), (40, 333)], ids=str)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
+from ruled_codes import SIZE, mask, picture, random, same_in_parts
 from torch.nn import functional as F
 
 from hzcli.core import curve_codes, grid_codes, native
@@ -16,25 +15,6 @@ from hzcli.engine import coded
 from hzcli.models.aict.intervals import interval_map
 
 pytest.importorskip("llvmlite")
-SIZE = Size(90, 203)
-
-
-def random(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random(shape)
-
-
-def picture() -> np.ndarray:
-    codes = (random(SIZE.height, SIZE.width, 3) * 65536).astype(np.uint16)
-    codes[0, :40], codes[1, :40] = 0, 65535
-    return codes
-
-
-def mask(dtype: type) -> np.ndarray:
-    """Nothing at the left, all at the right, every share between them; and rows of nothing."""
-    shares = np.clip(np.linspace(-1, 2, SIZE.width), 0, 1) * np.iinfo(dtype).max
-    found = np.tile(shares.astype(dtype), (SIZE.height, 1))
-    found[20:50] = 0
-    return found
 
 
 def curves(pieces: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,22 +58,12 @@ def test_codes_are_those_of_the_numbers(aligned: bool, kind: type, strength: flo
 def test_parts_strips_and_threads_change_no_byte(
     rows: int, columns: int, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codes, held = picture(), mask(np.uint8)
-    wanted = codes.copy()
-    CodedCurveMaps(*curves(), False).recolour(wanted, held, Window.whole(SIZE), large=True)
-    monkeypatch.setattr(grid_codes, "PART", rows)
-    monkeypatch.setattr(curve_codes, "COLUMNS", columns)
-    monkeypatch.setattr(native, "STRIP", strip)
-    maps, got = CodedCurveMaps(*curves(), False), codes.copy()
-    with ThreadPoolExecutor(3) as pool:
-        for top, bottom, left, right in ((0, 41, 0, 203), (41, 90, 0, 130), (41, 90, 130, 203)):
-            part = np.s_[top:bottom, left:right]
-            window = Window(top, bottom, left, right, SIZE)
-            maps.recolour(got[part], held[part], window, pool, True)
-    assert np.array_equal(got, wanted)
-    empty = np.full_like(codes, 4711)
-    maps.recolour(empty, held, Window.whole(SIZE), large=True, codes=codes)
-    assert np.array_equal(empty, wanted)
+    def cut() -> None:
+        monkeypatch.setattr(grid_codes, "PART", rows)
+        monkeypatch.setattr(curve_codes, "COLUMNS", columns)
+        monkeypatch.setattr(native, "STRIP", strip)
+
+    same_in_parts(lambda: CodedCurveMaps(*curves(), False), cut, True)
 
 
 def test_rows_and_columns_of_a_square_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,12 +115,13 @@ class S2CRNet(nn.Module):
         near: Looks = []
         if isinstance(self.joint, CompactEncoder):
             whole, fits, near = closer(self, *_composited(thumb))
-            if near:
-                size = tuple(whole.shape[2:])
-                thumb = replace(_fitted(thumb, size), mask=fits)
+            size = tuple(whole.shape[2:]) if near else size
         if self.needs_closeup and thumb.closeup is None:
             thumb = replace(thumb, closeup=close_up(thumb, size))
-        parameters = self._parameters_of(_fitted(thumb, size), label, near)
+        thumb = _fitted(thumb, size)
+        if near:
+            thumb = replace(thumb, mask=fits)
+        parameters = self._parameters_of(thumb, label, near)
         return tuple(curves_of(p, self.config.curve) for p in parameters)
 
     def forward(
