@@ -96,7 +96,7 @@ def _span(
         left = count - x
         short = left.below(SIDE)
         at, seen = codes[x * 3], mask[x * told.mask_bytes]
-        work.offset = x
+        work.offset, work.left = x, left
         # The row below: where a mask's part of it begins, nothing else foretells it.
         below = at.to_kind(BYTE)[told.line].to_kind(FLOAT)
         for n in (0, 16):
@@ -172,9 +172,11 @@ def put(at: Value, groups: Sequence[Value]) -> None:
 
 
 class Work(ABC):
-    """Sixteen pixels' new colours. offset: of the first of them in the span."""
+    """Sixteen pixels' new colours. offset: of the first of them in the span. left: how many there
+    are from it on, of which sixteen count at most."""
 
     offset: Value
+    left: Value
 
     def __init__(self, k: Kernel, told: Told) -> None:
         self.k, self.told = k, told

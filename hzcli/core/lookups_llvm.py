@@ -1,4 +1,4 @@
-"""What native kernels make of colours: tables, curves and affine maps.
+"""What native kernels make of colours: tables, curves, maps of both, and colours ready made.
 
 Of a table: places side by side, corners and weights too; then pixel by pixel what lies at the
 corners, four numbers to a node.
@@ -34,7 +34,7 @@ from hzcli.core.looks_llvm import GROUP, SIDE, Codes, Told, Work, each, walk
 
 
 def made(kind: str) -> tuple[Callable[[int], None], object]:
-    """The kernel for "tetrahedral" or "trilinear" tables, "curves" or "maps"; and what to keep."""
+    """The kernel of a kind, one of WORKS; and what to keep."""
     module = ir.Module(kind)
     k = Kernel(module, kind, [ADDRESS])
     told = Told(k, k.arguments[0])
@@ -177,11 +177,46 @@ class _Curves(Work):
         return [self.found[4 * GROUP * g].lanes(4 * GROUP) for g in range(GROUP)]
 
 
-class _Maps(Work):
-    """Affine maps: 3x4 matrices a column, from some rows of a grid, in shares that a row has."""
+class _Placed(Work):
+    """What hangs on the place of a pixel."""
 
     def begin(self, row: Value, column: Value, first: Value) -> None:
         self.row, self.column, self.first = row, column, first
+
+    def _joined(self, planes: list[Value]) -> list[Value]:
+        """Red, green and blue of sixteen pixels by groups, and anything behind them."""
+        found = []
+        for group in range(GROUP):
+            pixels = list(range(group * GROUP, (group + 1) * GROUP))
+            two = planes[0].shuffled(planes[1], [p + c for p in pixels for c in (0, SIDE, 0, 0)])
+            turns = [n if n % 4 < 2 else SIDE + pixels[n // 4] for n in range(4 * GROUP)]
+            found.append(two.shuffled(planes[2], turns))
+        return found
+
+
+class _Planes(_Placed):
+    """Colours ready made, 1 for white, each channel by itself."""
+
+    def __init__(self, k: Kernel, told: Told) -> None:
+        super().__init__(k, told)
+        self.few = k.room(3 * SIDE)
+
+    def numbers(self, at: Value, codes: Codes) -> list[Value]:
+        k, told = self.k, self.told
+        short = self.left.below(SIDE)
+        line = told.table.to_kind(FLOAT)[self.row * told.grid_line + self.column + self.offset]
+        new = []
+        for c in range(3):
+            there, few = line[told.plane * c], self.few[c * SIDE]
+            with k.when(short), k.loop(self.left) as i:  # nothing may lie behind the last ones
+                few[i].put(there[i].get())
+            value = short.choose(few, there).lanes(SIDE)
+            new.append(value.fma(k.lanes_of(float(WHITE), SIDE), k.lanes_of(0.5, SIDE)))
+        return self._joined(new)
+
+
+class _Maps(_Placed):
+    """Affine maps: 3x4 matrices a column, from some rows of a grid, in shares that a row has."""
 
     def numbers(self, at: Value, codes: Codes) -> list[Value]:
         k, told = self.k, self.told
@@ -201,16 +236,10 @@ class _Maps(Work):
             for n in range(3):
                 value = sums[4 * c + n].get().fma(old[n], value)
             new.append(value)
-        return [self._joined(new, list(range(g * GROUP, (g + 1) * GROUP))) for g in range(GROUP)]
-
-    def _joined(self, planes: list[Value], pixels: list[int]) -> Value:
-        """Some pixels' red, green and blue, and anything behind them."""
-        two = planes[0].shuffled(planes[1], [p + c for p in pixels for c in (0, SIDE, 0, 0)])
-        turns = [n if n % 4 < 2 else SIDE + pixels[n // 4] for n in range(4 * GROUP)]
-        return two.shuffled(planes[2], turns)
+        return self._joined(new)
 
 
-class _CurveMaps(_Maps):
+class _CurveMaps(_Placed):
     """Two curves a channel, one after the other, between two rows of a grid.
 
     A curve is the sum of ramps, max(0, x - j) times what its slope grows by at j: with a curve for
@@ -242,7 +271,7 @@ class _CurveMaps(_Maps):
                         total.set(place[step].lanes(SIDE).fma(ramp, total.get()))
                     rest[c].set(rest[c].get() - 1.0)
             values = [one.get().fma(near, other.get() * far) for one, other in sums]
-        return [self._joined(values, list(range(g * GROUP, (g + 1) * GROUP))) for g in range(GROUP)]
+        return self._joined(values)
 
 
 WORKS: dict[str, Callable[[Kernel, Told], Work]] = {
@@ -251,4 +280,5 @@ WORKS: dict[str, Callable[[Kernel, Told], Work]] = {
     "curves": _Curves,
     "maps": _Maps,
     "curve maps": _CurveMaps,
+    "planes": _Planes,
 }

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["tetrahedral", "trilinear", "curves", "maps", "curve maps"]
+Kind = Literal["tetrahedral", "trilinear", "curves", "maps", "curve maps", "planes"]
 
 LEAST = 1 << 20
 STRIP = 64  # columns whose curves, on two rows of a grid, fit into a core's nearest cache
@@ -145,6 +145,24 @@ def maps(
     return _maps(made, wide, index, shares, **told)
 
 
+def planes(colours: np.ndarray) -> Native:
+    """Colours ready made, for rows of just this place. There must be such a kernel.
+
+    Args:
+        colours: (3, h, w) float32, 1 for white; of a row side by side.
+    """
+    made = kernel("planes")
+    assert made is not None
+    return _planes(made, colours)
+
+
+def _planes(made: _Made, colours: np.ndarray) -> Native:
+    plane, line, pixel = (stride // 4 for stride in colours.strides)
+    if colours.dtype != np.float32 or len(colours) != 3 or (colours.size and pixel != 1):
+        raise ValueError(f"not planes: {colours.dtype}, {colours.shape}, {colours.strides}")
+    return Native(made, {"table": colours}, plane=plane, grid_line=line)
+
+
 def _maps(
     made: _Made, wide: np.ndarray, index: np.ndarray, shares: np.ndarray, **told: float
 ) -> Native:
@@ -251,6 +269,10 @@ def _error(made: _Made, kind: Kind) -> float:
             first, second = (np.cumsum([one[0], *np.cumsum(one[1:])]) for one in parts)
             between = np.interp(3 / WHITE * float(codes[y, x, c]), np.arange(4), first)
             new[y, x, c] = np.interp(between, np.arange(5), second) - 0.5
+    elif kind == "planes":
+        colours = chance.random((3, 3, 37)) * 1.4 - 0.2
+        native = _planes(made, colours.astype(np.float32))
+        new = WHITE * colours.transpose(1, 2, 0)
     elif kind == "curves":
         values = chance.random((3, WHITE + 1)) * 80000 - 7000
         short = (values + 0.5).clip(0, WHITE).astype(np.uint16)

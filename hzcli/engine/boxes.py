@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from hzcli.core.run_sums import run_sums
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -20,8 +22,8 @@ class Runs:
     starts: of the runs, counted from the first pixel. longest: pixels in a run.
     first, targets: the first box that they add to, and how many.
     share: of each run's sum, what the box gets in which it begins. heads: the first run of each
-    of those. split: the runs, of one pixel, that reach into the box after that, which is `next`,
-    and gets `rest` of them.
+    of those; second: the runs that are a box's second, which is `after`. split: the runs, of one
+    pixel, that reach into the box after that, which is `next`, and gets `rest` of them.
     """
 
     starts: np.ndarray
@@ -30,6 +32,8 @@ class Runs:
     targets: int
     share: np.ndarray
     heads: np.ndarray
+    second: np.ndarray
+    after: np.ndarray
     split: np.ndarray
     next: np.ndarray
     rest: np.ndarray
@@ -37,7 +41,9 @@ class Runs:
     def spread(self, sums: np.ndarray) -> np.ndarray:
         """What sums of the runs (runs, n) add to the boxes: (targets, n) float64."""
         out = np.zeros((self.targets, sums.shape[1]))
-        np.add.reduceat(sums * self.share[:, None], self.heads, axis=0, out=out[: len(self.heads)])
+        shares = sums * self.share[:, None]
+        out[: len(self.heads)] = shares[self.heads]
+        out[self.after] += shares[self.second]
         out[self.next] += sums[self.split] * self.rest[:, None]
         return out
 
@@ -56,13 +62,17 @@ def runs(source: int, target: int, start: int, stop: int) -> Runs:
     to, split = box[starts], np.flatnonzero(~whole[starts])
     share = np.full(len(starts), target)
     share[split] = (to[split] + 1) * source - begin[starts[split]]
+    # A box has a run of pixels that it holds whole, or one that it shares, or both.
+    first = np.diff(to, prepend=-1) > 0
     return Runs(
         starts=starts,
         longest=int(np.diff(np.append(starts, stop - start)).max()),
         first=int(to[0]),
         targets=int(last[-1] - to[0]) + 1,
         share=share / source,
-        heads=np.flatnonzero(np.diff(to, prepend=-1)),
+        heads=np.flatnonzero(first),
+        second=np.flatnonzero(~first),
+        after=to[~first] - to[0],
         split=split,
         next=to[split] + 1 - to[0],
         rest=(target - share[split]) / source,
@@ -71,17 +81,9 @@ def runs(source: int, target: int, start: int, stop: int) -> Runs:
 
 def box_sums(codes: np.ndarray, down: Runs, across: Runs) -> np.ndarray:
     """What codes (h, w, c), unsigned, add to their boxes: (down.targets, c, across.targets)."""
-    most = int(np.iinfo(codes.dtype).max) * down.longest
-    lines = codes
-    if len(down.starts) < len(codes):
-        # The narrowest that holds the largest sum: what numpy converts to is most of its work.
-        lines = np.empty((len(down.starts), *codes.shape[1:]), np.min_scalar_type(most))
-        stops = np.append(down.starts[1:], len(codes))
-        for line, start, stop in zip(lines, down.starts, stops, strict=True):
-            np.add.reduce(codes[start:stop], axis=0, dtype=lines.dtype, out=line)
-    wide = np.uint32 if most * across.longest < 1 << 32 else np.uint64
-    sums = np.add.reduceat(lines, across.starts, axis=1, dtype=wide)
-    rows, columns, channels = sums.shape
-    found = down.spread(sums.reshape(rows, -1)).reshape(-1, columns, channels)
-    found = across.spread(found.transpose(1, 0, 2).reshape(columns, -1))
+    rows, columns = np.append(down.starts, len(codes)), np.append(across.starts, codes.shape[1])
+    sums = run_sums(codes, rows, columns)
+    count, channels = sums.shape[1:]
+    found = down.spread(sums.reshape(len(sums), -1)).reshape(-1, count, channels)
+    found = across.spread(found.transpose(1, 0, 2).reshape(count, -1))
     return found.reshape(across.targets, down.targets, channels).transpose(1, 2, 0)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hzcli.core import codes as core
+from hzcli.core import native
 from hzcli.core.grid_codes import GridCodes
 from hzcli.core.mask import bounding_box
 from hzcli.core.transform import Reach, Transform
@@ -162,8 +163,9 @@ class Recolour:
         self._colour = colour
         self._extended = extended or colour is not None
         self._grey = grey
-        # From code to code, where nothing stands between the codes and the Transform.
+        # Where nothing stands between the codes and the Transform.
         self._direct = device.type == "cpu" and not self._extended and not grey
+        self._begun = False
         self._coded: Coded | GridCodes | None = None
         self._pool: Executor | None = None
         self._buffers: dict[str, np.ndarray] = {}
@@ -181,8 +183,8 @@ class Recolour:
             return
         top, bottom, left, right = box
         self._seen.meet(mask[self._seen.rows(band.window.top)])
-        if self._direct:
-            self._direct = False
+        if self._direct and not self._begun:
+            self._begun = True
             self._coded = coded.prepared(self._transform, self._strength, band.window.size)
             self._pool = workers() if self._coded is not None else None
         if self._coded is not None and rows.dtype == np.uint16:
@@ -233,9 +235,19 @@ class Recolour:
         result = self._transform.apply(source, soft, window)
         inner = (..., *tile.inside(window))
         source, soft, result = source[inner][0], soft[inner][0], result[inner][0]
+        out = rows[tile.inside(band.window)]
+        large = self._direct and coded.is_large(window.size) and out.dtype == np.uint16
+        if large and result.stride(2) == 1 and native.kernel("planes") is not None:
+            result = result.detach()
+            self._check(result)
+            some = self._seen.rows(tile.top)
+            before = out[some].copy()
+            colours = native.planes(result.numpy())
+            colours.recolour(out, mask_codes[tile.inside(window)], self._strength)
+            self._seen.between(before, out[some])
+            return
         if self._strength != 1:
             soft = soft * self._strength
-        out = rows[tile.inside(band.window)]
         if self._extended or self._grey or out.dtype != np.uint16:
             inside = mask_codes[tile.inside(window)] > 0
             self._changed(source, soft, result, tile, out, rgb[inner], inside)

@@ -117,6 +117,39 @@ def test_curves_are_what_the_definition_says(kernel, case, weight) -> None:
         assert np.array_equal(got[part][own == 0], picture[part][own == 0])
 
 
+@given(case=windows(), weight=WEIGHTS, apart=st.integers(0, 3))
+@settings(max_examples=80, deadline=None)
+def test_colours_ready_made_are_what_the_definition_says(kernel, case, weight, apart) -> None:
+    """In planes that may be part of larger ones, of which the last number may be the last there
+    is."""
+    picture, part, mask = case
+    rows, columns = picture[part].shape[:2]
+    size = 3 * (rows + apart) * (columns + apart)
+    larger = (np.random.default_rng(6).random(size) * 1.4 - 0.2).astype(np.float32)
+    planes = larger.reshape(3, rows + apart, columns + apart)[:, apart:, apart:]
+    got, own = picture.copy(), None if mask is None else mask[part]
+    native.planes(planes).recolour(got[part], own, weight)
+    expected = picture.astype(float)
+    new = WHITE * planes.transpose(1, 2, 0).astype(float)
+    expected[part] = blended(picture[part], new, own, weight)
+    assert np.abs(got - expected).max() < 0.52
+    if own is not None:
+        assert np.array_equal(got[part][own == 0], picture[part][own == 0])
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [
+        np.zeros((3, 4, 5)),
+        np.zeros((2, 4, 5), np.float32),
+        np.zeros((4, 5, 3), np.float32).transpose(2, 0, 1),
+    ],
+)
+def test_other_planes_are_refused(kernel, planes) -> None:
+    with pytest.raises(ValueError, match="not planes"):
+        native.planes(planes)
+
+
 @pytest.mark.parametrize("kind", TABLES)
 @pytest.mark.parametrize("n", [2, 9, 33, 65, 90, 130])
 def test_behind_a_shaper(kernel, kind, n) -> None:
@@ -327,7 +360,7 @@ def test_a_kernel_that_cannot_be_made_is_warned_of_once(kernel, undecided, monke
         assert native.table(rough(4), "trilinear") is None
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "planes"])
 @pytest.mark.parametrize(("off", "believed"), [(0.3, True), (1, False), (-1, False)])
 def test_a_kernel_that_is_wrong_is_not_used(
     kernel, undecided, monkeypatch, kind, off, believed
@@ -346,6 +379,39 @@ def test_a_kernel_that_is_wrong_is_not_used(
         found = native.kernel(kind)
     assert (found is not None) == believed
     assert ["codes of 16 bits" in str(w.message) for w in said] == [True] * (not believed)
+
+
+# Arrays that end where no memory is: who reads on is ended.
+AT_THE_EDGE = """
+import ctypes, mmap
+import numpy as np
+from hzcli.core import native, run_sums
+
+def last(shape, dtype):
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    whole = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE + mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(whole))
+    end = len(whole) - mmap.PAGESIZE
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mprotect(ctypes.c_void_p(start + end), mmap.PAGESIZE, 0) == 0
+    held.append(whole)
+    return np.frombuffer(whole, dtype, int(np.prod(shape)), end - size).reshape(shape)
+
+held, run_sums.BEFORE = [], 0
+for width in (1, 7, 15, 16, 17, 100):
+    rows, mask = last((3, width, 3), np.uint16), last((3, width), np.uint8)
+    mask[:] = 255
+    native.planes(last((3, 3, width), np.float32)).recolour(rows, mask)
+    for kind in (np.uint8, np.uint16):
+        codes, ends = last((3, width, 3), kind), np.array([0, width])
+        run_sums.run_sums(codes, np.array([0, 2, 3]), ends)
+assert run_sums._made[0]
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is taken away as Linux does it")
+def test_nothing_is_read_beyond_the_last_number(kernel) -> None:
+    subprocess.run([sys.executable, "-c", AT_THE_EDGE], check=True, cwd=ROOT)
 
 
 def test_nothing_is_imported_before_a_large_picture() -> None:

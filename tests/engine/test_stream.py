@@ -29,6 +29,7 @@ from memory_pictures import (
     soft_disc,
 )
 
+from hzcli.core import native
 from hzcli.core.lut import Lut3D, identity_lut
 from hzcli.core.transform import Reach
 from hzcli.core.window import Window
@@ -173,6 +174,30 @@ def test_tiles_without_foreground_are_never_computed():
     assert computed.sum() == (mask > 0).sum()
 
 
+@pytest.mark.parametrize("transform", [Blur(), Position()], ids=["blur", "position"])
+@pytest.mark.parametrize(("depth", "mask_depth"), [(8, 16), (16, 8)])
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_large_pictures_are_blended_by_a_kernel(
+    transform, depth, mask_depth, strength, monkeypatch
+):
+    """To the same codes, tile by tile; and what it does is counted as well."""
+    pytest.importorskip("llvmlite")
+    picture, mask = colours(90, 77, depth), soft_disc(90, 77, mask_depth, (0.4, 0.6), 30)
+    used, right = [], native.planes
+    monkeypatch.setattr(native, "planes", lambda planes: used.append(planes) or right(planes))
+    how = {"bands": (40, 33), "strength": strength}
+    plain, theirs = run(picture, mask, transform, **how)
+    assert not used
+    monkeypatch.setattr(native, "LEAST", picture[..., 0].size)
+    output, ours = run(picture, mask, transform, **how)
+    assert len(used) > 3
+    assert np.abs(output.array - expected(picture, mask, transform, strength)).max() < 0.54
+    assert np.abs(output.array.astype(int) - plain.array).max() <= 1
+    assert np.array_equal(output.array[mask == 0], plain.array[mask == 0])
+    assert ours.change_mean == pytest.approx(theirs.change_mean, abs=2e-3)
+    assert ours.change_p99 == pytest.approx(theirs.change_p99, abs=0.1)
+
+
 def test_change_is_counted_inside_the_mask_in_8_bit_levels():
     picture, mask = colours(90, 70, 8), soft_disc(90, 70, 8, (0.4, 0.6), 20)
     output, outcome = run(picture, mask, bent_lut(), bands=(16, 13))
@@ -262,8 +287,10 @@ def test_unknown_options_are_refused(options):
         run(colours(9, 8, 8), soft_disc(9, 8, 8, (0.5, 0.5), 2), Same(), **options)
 
 
-@pytest.mark.parametrize("level", [float("nan"), float("inf") * 0])
-def test_a_model_that_gives_no_numbers_is_an_error_not_a_picture(level):
+@pytest.mark.parametrize("large", [False, True])
+def test_a_model_that_gives_no_numbers_is_an_error_not_a_picture(large, monkeypatch):
+    monkeypatch.setattr(native, "LEAST", 1 if large else 1 << 20)
+    level = float("nan")
     with pytest.raises(ModelError, match="finite"):
         run(colours(9, 8, 8), soft_disc(9, 8, 8, (0.5, 0.5), 2), Flat(level))
 
