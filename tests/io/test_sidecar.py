@@ -20,15 +20,17 @@ from hzcli.io.metadata import ladder as ladders
 from hzcli.io.metadata.ladder import Ladder
 from hzcli.io.metadata.policies import Edit
 from hzcli.io.metadata.sidecar import sidecar_text
-from hzcli.io.metadata.xmp import DC, XMP, Packet
+from hzcli.io.metadata.xmp import DC, PHOTOSHOP, XMP, Packet
 
 SIZE = Size(64, 48)
 EDIT = Edit("hz 1.0", {"model": "hinet"}, datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc))
 EXIF = "{http://ns.adobe.com/exif/1.0/}"
 
 
-def _beside(folder: Path, source: Path, kind: str, **known: object) -> tuple[Path | None, Ladder]:
-    path = folder / f"result.{kind}"
+def _beside(
+    folder: Path, source: Path, kind: str, extension: str = "", **known: object
+) -> tuple[Path | None, Ladder]:
+    path = folder / f"result.{extension or kind}"
     with Ladder("all", program=None) as ladder:
         job = ladder.job(source, path, SIZE, EDIT, **known)  # type: ignore[arg-type]
         made.result(path, kind, job.carried)
@@ -66,20 +68,32 @@ def test_a_history_alone_makes_no_sidecar(tmp_path: Path) -> None:
 
 
 def test_somebody_elses_sidecar_is_left_alone(tmp_path: Path) -> None:
-    """Whether or not results are replaced: it may hold how a RAW file of that name is developed."""
-    mine = Packet()
+    """Whether or not results are replaced: it may hold how a RAW file of that name is developed.
+    What the result cannot hold stands in another, then."""
+    mine, other = Packet(), tmp_path / "result.exr.xmp"
     mine.set(XMP, "CreatorTool", "Adobe Photoshop Lightroom Classic 13.0")
     source = made.photo(tmp_path / "photo.jpg")
     for text in (b"mine", mine.tobytes()):
         (tmp_path / "result.xmp").write_bytes(text)
-        for overwrite in (False, True):
-            assert _beside(tmp_path, source, "exr", overwrite=overwrite)[0] is None
+        for overwrite, path in ((False, other), (False, None), (True, other)):
+            assert _beside(tmp_path, source, "exr", overwrite=overwrite)[0] == path
             assert (tmp_path / "result.xmp").read_bytes() == text
+        other.unlink()
 
     (tmp_path / "result.xmp").unlink()
-    assert _beside(tmp_path, source, "exr")[0] is not None
-    assert _beside(tmp_path, source, "exr")[0] is None
-    assert _beside(tmp_path, source, "exr", overwrite=True)[0] is not None
+    for overwrite, name in ((False, "xmp"), (True, "xmp"), (False, "exr.xmp"), (False, None)):
+        path = None if name is None else tmp_path / f"result.{name}"
+        assert _beside(tmp_path, source, "exr", overwrite=overwrite)[0] == path
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_results_of_one_name_have_sidecars_of_their_own(tmp_path: Path, overwrite: bool) -> None:
+    source, paths = made.photo(tmp_path / "photo.jpg"), []
+    for extension in ("sxr", "exr") * (1 + overwrite):
+        paths.append(_beside(tmp_path, source, "exr", extension, overwrite=overwrite)[0])
+    assert [path.name for path in paths] == ["result.xmp", "result.exr.xmp"] * (1 + overwrite)
+    for path, meant in zip(paths, ("SXR", "EXR"), strict=False):
+        assert Packet(path.read_bytes()).get(PHOTOSHOP, "SidecarForExtension") == meant
 
 
 def test_a_sidecar_that_the_disk_refuses_is_told(

@@ -23,7 +23,7 @@ from hzcli.io.metadata.exif import BROKEN
 from hzcli.io.metadata.exiftool import Exiftool, ExiftoolError
 from hzcli.io.metadata.policies import POLICIES, Edit, carried
 from hzcli.io.metadata.sidecar import sidecar_text
-from hzcli.io.metadata.xmp import XMP, Packet
+from hzcli.io.metadata.xmp import PHOTOSHOP, XMP, Packet
 
 _INSTALL = (
     "Some metadata has no proper place in the results: what they cannot hold stands in an .xmp "
@@ -141,11 +141,14 @@ class Job:
         # A history alone is no reason for a second file.
         if not wanted or (wanted.keys() == {"xmp"} and self.found.xmp is None):
             return None
-        path = self.result.with_suffix(".xmp")
-        if path.exists() and not (self.overwrite and _ours(path)):
-            self.notes.append(f"{path.name} exists already and is left as it is")
+        names = self.result.with_suffix(".xmp"), self.result.with_name(f"{self.result.name}.xmp")
+        may_be = [p for p in names if not p.exists() or (self.overwrite and self._own(p))]
+        if not may_be:
+            there = " and ".join(path.name for path in names)
+            self.notes.append(f"{there} exist already and are left as they are")
             return None
-        text = sidecar_text(wanted.get("exif"), given.xmp, wanted.get("iptc"))
+        path = may_be[0]
+        text = sidecar_text(wanted.get("exif"), given.xmp, wanted.get("iptc"), self._extension)
         try:
             atomic.write_text(path, text)
         except OSError as error:
@@ -154,6 +157,20 @@ class Job:
             return None
         self._advise()
         return path
+
+    @property
+    def _extension(self) -> str:
+        return self.result.suffix.lstrip(".").upper()
+
+    def _own(self, path: Path) -> bool:
+        """Whether a sidecar is one that hz wrote for such a result: neither a photographer's own,
+        nor of another picture that is called so but for its extension."""
+        try:
+            packet = Packet(path.read_bytes())
+        except (OSError, ValueError):
+            return False
+        meant = packet.get(PHOTOSHOP, "SidecarForExtension") or self._extension
+        return meant == self._extension and (packet.get(XMP, "CreatorTool") or "").startswith("hz ")
 
     def _advise(self) -> None:
         if self.ladder.tool is None:
@@ -193,14 +210,6 @@ class Job:
             return
         now_there = blocks(temporary)
         self._left = {name for name in self._left if getattr(now_there, name) is None}
-
-
-def _ours(path: Path) -> bool:
-    """Whether a sidecar is one that hz wrote, and not a photographer's own."""
-    try:
-        return (Packet(path.read_bytes()).get(XMP, "CreatorTool") or "").startswith("hz ")
-    except (OSError, ValueError):
-        return False
 
 
 def _container(path: Path) -> str:

@@ -89,14 +89,18 @@ _LISTS = ("Alt", "Bag", "Seq")
 
 
 def sidecar_text(
-    block: bytes | None = None, packet: bytes | None = None, iptc: bytes | None = None
+    block: bytes | None = None,
+    packet: bytes | None = None,
+    iptc: bytes | None = None,
+    extension: str | None = None,
 ) -> str:
     """An XMP packet that says what an EXIF block and IPTC records say, besides its own.
 
     What `packet` says stands; of the others, EXIF comes before IPTC.
 
     Args:
-        block: a TIFF structure. packet: XMP to start from. iptc: IIM records.
+        block: a TIFF structure. packet: XMP to start from. iptc: IIM records. extension: of the
+            file that it is for, as others beside it may have the same name but for that.
     """
     xmp = Packet(packet)
     if block:
@@ -109,6 +113,8 @@ def sidecar_text(
     dates = records.get(photoshop.DATE, [""])[0]
     if len(dates) == 8 and not xmp.has(PHOTOSHOP, "DateCreated"):
         xmp.set(PHOTOSHOP, "DateCreated", f"{dates[:4]}-{dates[4:6]}-{dates[6:]}")
+    if extension:
+        xmp.set(PHOTOSHOP, "SidecarForExtension", extension)
     return xmp.tobytes().decode()
 
 
