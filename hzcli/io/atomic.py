@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -12,19 +13,23 @@ from hzcli.errors import PictureError
 
 # Bytes of a name on ext4, APFS and NTFS alike, less "_exiftool_tmp", which ExifTool adds.
 _LONGEST = 255 - len("_exiftool_tmp")
+_begun: set[Path] = set()  # names given that have not become what they were for
 
 
 def temporary_beside(path: Path) -> Path:
     """A name in the folder of `path` that nothing uses yet.
 
     Hidden, so that a walk over the folder never takes it for a picture, and in the same
-    folder, so that the rename stays on one disk. Missing parent folders are made.
+    folder, so that the rename stays on one disk. Missing parent folders are made. What still has
+    the name when the program ends is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     name, end = path.name, f".{secrets.token_hex(4)}.part"
     while len(os.fsencode(name)) > _LONGEST - 1 - len(end):
         name = name[:-1]
-    return path.with_name(f".{name}{end}")
+    temporary = path.with_name(f".{name}{end}")
+    _begun.add(temporary)
+    return temporary
 
 
 def refuse_existing(path: Path) -> None:
@@ -45,6 +50,21 @@ def settle(temporary: Path, path: Path, *, overwrite: bool) -> None:
     if not overwrite:
         refuse_existing(path)
     os.replace(temporary, path)
+    _begun.discard(temporary)
+
+
+def drop(temporary: Path) -> None:
+    """Remove a temporary file, if it is there."""
+    temporary.unlink(missing_ok=True)
+    _begun.discard(temporary)
+
+
+@atexit.register
+def _tidy() -> None:
+    """What a Ctrl-C that disturbed the tidying up after the first one has left."""
+    for temporary in [*_begun]:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -60,7 +80,7 @@ def beside(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         yield temporary
         settle(temporary, path, overwrite=overwrite)
     finally:
-        temporary.unlink(missing_ok=True)
+        drop(temporary)
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:

@@ -174,7 +174,7 @@ class RowWriter(ABC):
         try:
             self._release()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            atomic.drop(self._temporary)
 
     def __enter__(self) -> RowWriter:
         return self
