@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hzcli.core.lut import identity_lut
+from hzcli.core.lut import identity_lut, lookup
 
 # Number of products of Legendre polynomials in r, g, b of total degree 3 or less.
 POLYNOMIALS = 20
@@ -16,6 +17,7 @@ POLYNOMIALS = 20
 # and the encoder: an Adam step moves a head's result by rate x fan-in, not by rate.
 GAIN = 0.1
 FREE = 0.2 * GAIN  # of single nodes
+EVEN = 17.0  # 8-bit levels (root of mean square) of a change that `doubted` leaves as it is
 
 
 @lru_cache
@@ -45,6 +47,29 @@ def table_of(smooth: Tensor, free: Tensor) -> Tensor:
     basis = polynomials(n).to(smooth)
     curved = torch.einsum("bck,kxyz->bcxyz", smooth.view(-1, 3, POLYNOMIALS), basis)
     return identity_lut(n, device=free.device) + GAIN * curved + FREE * free.view(-1, 3, n, n, n)
+
+
+def doubted(model: Any, table: Tensor, rgb: Tensor, mask: Tensor) -> Tensor:
+    """Tables that change little change less: most of such changes are mistakes, and a composite
+    that is right already is left all but alone. Larger changes tend to fall short.
+
+    Args:
+        model: its configuration has `doubt`, in squares of 8-bit levels; 0, or while the model is
+            trained: every table stays as it is.
+        table: (B, 3, n, n, n). rgb: (B, 3, h, w), [0, 1]. mask: (B, 1, h, w), [0, 1].
+
+    Returns:
+        Tables whose change, of mean square m on the foreground, is multiplied with
+        m / (m + doubt), and with what makes that 1 at a change of EVEN.
+    """
+    doubt = model.config.doubt
+    if model.training or not doubt:
+        return table
+    change = ((lookup(table, rgb) - rgb).square() * mask).sum((1, 2, 3))
+    mean = 255**2 * change / (3 * mask.sum((1, 2, 3))).clamp_min(1e-6)
+    share = (1 + doubt / EVEN**2) * mean / (mean + doubt)
+    same = identity_lut(table.shape[-1], device=table.device)
+    return same + share.view(-1, 1, 1, 1, 1) * (table - same)
 
 
 def table_layer(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:

@@ -246,3 +246,21 @@ def test_of_a_mask_that_misses_the_edge_no_part_of_a_network_knows(name: str) ->
     assert torch.allclose(found(moved(mask, 2)), found(mask), atol=1e-6)
     net.config = dataclasses.replace(net.config, closer=0)
     assert not torch.allclose(found(moved(mask, 2)), found(mask), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cdtnet", "hdnet", "hinet"])
+@torch.inference_mode()
+def test_doubt_reaches_the_prediction(name: str) -> None:
+    """That of the table, and what is added to it."""
+    net = stirred(CLOSER[name]())
+    rgb, mask = pictures()
+    thumb, window = Thumbnail(rgb, mask, Size(96, 96)), Window.whole(Size(96, 96))
+
+    def found(doubt: float) -> list[Tensor]:
+        net.config = dataclasses.replace(net.config, doubt=doubt)
+        both = net.predict(thumb), net.predict_lut(thumb)
+        return [one.apply(rgb, mask, window) for one in both]
+
+    for plain, other in zip(found(0.0), found(1e9), strict=True):
+        assert not torch.allclose(plain, other, atol=1e-5)
+    assert readings_of(net.config)["doubt"] == "1000000000.0"

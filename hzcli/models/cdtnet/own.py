@@ -35,7 +35,7 @@ from hzcli.core.window import Window
 from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.modulated import normal
-from hzcli.nets.tables import table_layer
+from hzcli.nets.tables import doubted, table_layer
 from hzcli.nets.views import seen
 
 # What heads predict is a small multiple of their output: an Adam step moves the result of a
@@ -50,7 +50,7 @@ class CDTNetConfig:
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     luts: N. lut_size: n. width: channels of D. features: C. refine: hidden channels of R.
     refinement: False leaves the LUT alone, "CDTNet (sim)", and D and R out.
-    closer: as HINet's.
+    closer, doubt: as HINet's.
     """
 
     thumbnail: int = 256
@@ -64,8 +64,9 @@ class CDTNetConfig:
     refine: int = 24
     refinement: bool = True
     closer: int = 0
+    doubt: float = 0.0
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "closer")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "closer", "doubt")
 
     @classmethod
     def compact(cls) -> CDTNetConfig:
@@ -230,14 +231,15 @@ class CDTNet(nn.Module):
         if not self.config.refinement:
             return self.predict_lut(thumb)
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
-        lut = self.mapping(code)
+        lut = doubted(self, self.mapping(code), rgb, mask)
         rgb, mask = F.avg_pool2d(rgb, 4), F.avg_pool2d(mask, 4)
         low = self.decoder(maps, code, rgb, lookup(lut, rgb), mask)
         return Collaborative(lut, low, self.refine)
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The RGB-to-RGB transformation alone; D is not run."""
-        return Lut3D(self.mapping(seen(self, thumb.rgb, thumb.mask)[3]))
+        rgb, mask, _, code = seen(self, thumb.rgb, thumb.mask)
+        return Lut3D(doubted(self, self.mapping(code), rgb, mask))
 
     def kindred(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of `mapping` that give the tables that HINet's weights give.

@@ -38,7 +38,7 @@ from hzcli.models.told import told
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.modulated import normal
 from hzcli.nets.rain import Rain
-from hzcli.nets.tables import GAIN, POLYNOMIALS, start_at_identity, table_of
+from hzcli.nets.tables import GAIN, POLYNOMIALS, doubted, start_at_identity, table_of
 from hzcli.nets.views import seen
 
 CHOICES = 8  # numbers between the code and a level's kernels; 4 in the paper
@@ -50,7 +50,7 @@ class HDNetConfig:
 
     thumbnail: edge in pixels, a multiple of 32. channels, blocks, code: of the encoder.
     lut: nodes a side of the colours' table. widths: channels at strides 2, 4 and 8.
-    neighbours: K of eq. (3). closer: as HINet's.
+    neighbours: K of eq. (3). closer, doubt: as HINet's.
     """
 
     thumbnail: int = 256
@@ -61,8 +61,9 @@ class HDNetConfig:
     widths: tuple[int, int, int] = (16, 32, 48)
     neighbours: int = 4
     closer: int = 0
+    doubt: float = 0.0
 
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "neighbours", "closer")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "neighbours", "closer", "doubt")
 
     @classmethod
     def compact(cls) -> HDNetConfig:
@@ -194,7 +195,7 @@ class HDNet(nn.Module):
     def predict(self, thumb: Thumbnail) -> Transform:
         """What is to be done to the full picture; of thumbnails of any size."""
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
-        lut = table_of(self.tone(code), self.lut(code))
+        lut = doubted(self, table_of(self.tone(code), self.lut(code)), rgb, mask)
         added = self._added(rgb, lut, mask, maps, code)
         if self.training:
             return Painted(lut, added)
@@ -204,8 +205,8 @@ class HDNet(nn.Module):
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The dynamic convolution of the colours alone."""
-        code = seen(self, thumb.rgb, thumb.mask)[3]
-        return Lut3D(table_of(self.tone(code), self.lut(code)))
+        rgb, mask, _, code = seen(self, thumb.rgb, thumb.mask)
+        return Lut3D(doubted(self, table_of(self.tone(code), self.lut(code)), rgb, mask))
 
     def _added(
         self,

@@ -37,7 +37,7 @@ from hzcli.nets import paper_encoder as paper
 from hzcli.nets.compact import CompactEncoder
 from hzcli.nets.local_mlp import LocalMlp
 from hzcli.nets.modulated import Modulated, normal
-from hzcli.nets.tables import GAIN, POLYNOMIALS, table_of
+from hzcli.nets.tables import GAIN, POLYNOMIALS, doubted, table_of
 from hzcli.nets.views import seen
 
 
@@ -54,11 +54,12 @@ class HINetConfig:
     lut: nodes a side of the auxiliary 3D LUT (paper: 7).
     encoder: "compact", or "paper" (HRNet with OCR, and iDIH's encoder).
     closer: once trained, the compact encoder takes so many closer looks at the foreground
-    besides, and the codes are averaged (nets/views.py).
+    besides, and the codes are averaged (nets/views.py). doubt: how much less is changed where it
+    is little (nets/tables.py).
     """
 
     # What the shapes of tensors cannot tell; stored beside weights.
-    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "closer")
+    READINGS: ClassVar[tuple[str, ...]] = ("thumbnail", "residual", "closer", "doubt")
 
     thumbnail: int = 224
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
@@ -75,6 +76,7 @@ class HINetConfig:
     residual: bool = True
     encoder: str = "compact"
     closer: int = 0
+    doubt: float = 0.0
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> HINetConfig:
@@ -127,6 +129,7 @@ class HINetConfig:
             "thumbnail": int(stored.get("thumbnail", cls.thumbnail)),
             "residual": str(stored.get("residual", cls.residual)).lower() == "true",
             "closer": int(stored.get("closer", cls.closer)),
+            "doubt": float(stored.get("doubt", cls.doubt)),
             "hyper": shapes["hyper.0.weight" if compact else "hyper.0.0.weight"][int(compact)],
             "width": width,
             "hidden": tuple(count - 1 for count in layers[:3]),
@@ -222,11 +225,12 @@ class HINet(nn.Module):
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The auxiliary 3D LUT (section III-E) for each picture."""
-        return self._lut(seen(self, thumb.rgb, thumb.mask)[3])
+        rgb, mask, _, code = seen(self, thumb.rgb, thumb.mask)
+        return self._lut(code, rgb, mask)
 
     def predict_both(self, thumb: Thumbnail) -> tuple[LocalMlp, Lut3D]:
-        _, _, maps, code = seen(self, thumb.rgb, thumb.mask)
-        lut = self._lut(code)
+        rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
+        lut = self._lut(code, rgb, mask)
         coarse, middle, fine = (
             self.starts[n][:, None, None] + GAIN * self._content(n, map_, code)
             for n, map_ in enumerate(maps)
@@ -251,12 +255,12 @@ class HINet(nn.Module):
         context = self.context[level](code)[:, :, None, None]
         return self.hyper[level](F.silu(self.local[level](map_) + context))
 
-    def _lut(self, code: Tensor) -> Lut3D:
+    def _lut(self, code: Tensor, rgb: Tensor, mask: Tensor) -> Lut3D:
         if self.config.encoder == "paper":
             n = self.config.lut
             free = self.lut(self.appearance(code)).view(-1, 3, n, n, n)
             return Lut3D(identity_lut(n, device=code.device) + GAIN * free)
-        return Lut3D(table_of(self.tone(code), self.lut(code)))
+        return Lut3D(doubted(self, table_of(self.tone(code), self.lut(code)), rgb, mask))
 
 
 def _last(head: nn.Module) -> nn.Linear | nn.Conv2d:
