@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -49,7 +50,7 @@ def table_of(smooth: Tensor, free: Tensor) -> Tensor:
     return identity_lut(n, device=free.device) + GAIN * curved + FREE * free.view(-1, 3, n, n, n)
 
 
-def doubted(model: Any, table: Tensor, rgb: Tensor, mask: Tensor) -> Tensor:
+def doubted(model: Any, table: Tensor, rgb: Tensor, mask: Tensor, most: float = math.inf) -> Tensor:
     """Tables that change little change less: most of such changes are mistakes, and a composite
     that is right already is left all but alone. Larger changes tend to fall short.
 
@@ -57,6 +58,8 @@ def doubted(model: Any, table: Tensor, rgb: Tensor, mask: Tensor) -> Tensor:
         model: its configuration has `doubt`, in squares of 8-bit levels; 0, or while the model is
             trained: every table stays as it is.
         table: (B, 3, n, n, n). rgb: (B, 3, h, w), [0, 1]. mask: (B, 1, h, w), [0, 1].
+        most: what a change is multiplied with at most; 1 where something is added to the table
+            that has learnt how far it falls short.
 
     Returns:
         Tables whose change, of mean square m on the foreground, is multiplied with
@@ -67,7 +70,7 @@ def doubted(model: Any, table: Tensor, rgb: Tensor, mask: Tensor) -> Tensor:
         return table
     change = ((lookup(table, rgb) - rgb).square() * mask).sum((1, 2, 3))
     mean = 255**2 * change / (3 * mask.sum((1, 2, 3))).clamp_min(1e-6)
-    share = (1 + doubt / EVEN**2) * mean / (mean + doubt)
+    share = ((1 + doubt / EVEN**2) * mean / (mean + doubt)).clamp(max=most)
     same = identity_lut(table.shape[-1], device=table.device)
     return same + share.view(-1, 1, 1, 1, 1) * (table - same)
 

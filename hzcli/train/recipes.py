@@ -136,15 +136,18 @@ COMPOSITES = Synthesis(
 )  # fmt: skip
 
 
-# How weights look at pictures once they are trained, as those that ship do. Training shows
-# thumbnails of `edges`, once.
-CLOSELY = {"thumbnail": 512, "closer": 2}
-LOOKERS = "hinet", "cdtnet", "hdnet", "aict", "s2crnet"
+# How weights look at pictures once they are trained, and which changes they doubt, as those that
+# ship do. Training shows thumbnails of `edges`, once, and doubts nothing.
+CLOSELY: dict[str, Any] = {"thumbnail": 512, "closer": 2}
+WARILY: dict[str, Any] = {**CLOSELY, "doubt": 20.0}
+IN_USE = {
+    "hinet": WARILY, "cdtnet": WARILY, "hdnet": WARILY, "aict": CLOSELY, "s2crnet": CLOSELY,
+}  # fmt: skip
 
 
 def _modern(model: str, **numbers: Any) -> Recipe:
     plan: dict[str, Any] = {"steps": 12_000, "echo": 2, "norms_until": 0.6, **numbers}
-    config = replace(config_class(model).compact(), **(CLOSELY if model in LOOKERS else {}))
+    config = replace(config_class(model).compact(), **IN_USE.get(model, {}))
     return Recipe(model, model, config, COMPOSITES, **plan)
 
 

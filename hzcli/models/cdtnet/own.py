@@ -231,7 +231,7 @@ class CDTNet(nn.Module):
         if not self.config.refinement:
             return self.predict_lut(thumb)
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
-        lut = doubted(self, self.mapping(code), rgb, mask)
+        lut = doubted(self, self.mapping(code), rgb, mask, most=1.0)
         rgb, mask = F.avg_pool2d(rgb, 4), F.avg_pool2d(mask, 4)
         low = self.decoder(maps, code, rgb, lookup(lut, rgb), mask)
         return Collaborative(lut, low, self.refine)

@@ -195,7 +195,8 @@ class HDNet(nn.Module):
     def predict(self, thumb: Thumbnail) -> Transform:
         """What is to be done to the full picture; of thumbnails of any size."""
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
-        lut = doubted(self, table_of(self.tone(code), self.lut(code)), rgb, mask)
+        lut = table_of(self.tone(code), self.lut(code))
+        lut = doubted(self, lut, rgb, mask, most=1.0)
         added = self._added(rgb, lut, mask, maps, code)
         if self.training:
             return Painted(lut, added)

@@ -226,11 +226,11 @@ class HINet(nn.Module):
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The auxiliary 3D LUT (section III-E) for each picture."""
         rgb, mask, _, code = seen(self, thumb.rgb, thumb.mask)
-        return self._lut(code, rgb, mask)
+        return Lut3D(doubted(self, self._lut(code).lut, rgb, mask))
 
     def predict_both(self, thumb: Thumbnail) -> tuple[LocalMlp, Lut3D]:
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
-        lut = self._lut(code, rgb, mask)
+        lut = Lut3D(doubted(self, self._lut(code).lut, rgb, mask, most=1.0))
         coarse, middle, fine = (
             self.starts[n][:, None, None] + GAIN * self._content(n, map_, code)
             for n, map_ in enumerate(maps)
@@ -255,12 +255,12 @@ class HINet(nn.Module):
         context = self.context[level](code)[:, :, None, None]
         return self.hyper[level](F.silu(self.local[level](map_) + context))
 
-    def _lut(self, code: Tensor, rgb: Tensor, mask: Tensor) -> Lut3D:
+    def _lut(self, code: Tensor) -> Lut3D:
         if self.config.encoder == "paper":
             n = self.config.lut
             free = self.lut(self.appearance(code)).view(-1, 3, n, n, n)
             return Lut3D(identity_lut(n, device=code.device) + GAIN * free)
-        return Lut3D(doubted(self, table_of(self.tone(code), self.lut(code)), rgb, mask))
+        return Lut3D(table_of(self.tone(code), self.lut(code)))
 
 
 def _last(head: nn.Module) -> nn.Linear | nn.Conv2d:
