@@ -25,7 +25,7 @@ from hzcli.nets.modulated import Modulated
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "hzcli.nets.local_llvm"
 FILES = [
-    *("core/llvm.py", "core/llvm_values.py", "core/lookups_llvm.py"),
+    *("core/llvm.py", "core/llvm_values.py", "core/lookups_llvm.py", "core/run_sums.py"),
     *("nets/local_layers.py", "nets/local_llvm.py"),
 ]
 
