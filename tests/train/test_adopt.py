@@ -47,12 +47,17 @@ def test_another_model_takes_the_encoder_whatever_its_name(hinet: HINet) -> None
         assert torch.equal(encoder.eval()(colours, masks)[1], wanted)
 
 
-def test_blocks_that_are_new_change_nothing(hinet: HINet) -> None:
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_blocks_that_are_new_change_nothing(hinet: HINet, blocks: int) -> None:
+    """Of an encoder that has some, or none at all."""
     colours, masks = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
+    flat = HINet(replace(hinet.config, blocks=blocks))
     deeper = HINet(replace(hinet.config, blocks=3))
-    adopt(deeper, hinet.state_dict())
-    one, two = (m.eval().encoder(colours, masks)[1] for m in (hinet, deeper))
+    adopt(deeper, flat.state_dict())
+    one, two = (m.eval().encoder(colours, masks)[1] for m in (flat, deeper))
     assert torch.equal(one, two)
+    shapes = {name: tuple(value.shape) for name, value in flat.state_dict().items()}
+    assert HINetConfig.from_shapes(shapes, {}).blocks == blocks
 
 
 @pytest.mark.parametrize("name", ["cdtnet", "s2crnet", "aict", "hdnet-lite"])
