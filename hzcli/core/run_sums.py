@@ -123,28 +123,18 @@ def _written() -> tuple[Call, object]:
     """A few registers go down a run of rows, strip after strip; then runs of columns are summed."""
     from llvmlite import ir
 
-    from hzcli.core.llvm import (
-        BYTE,
-        CODE,
-        LANE,
-        LANES,
-        WHOLE,
-        Kernel,
-        Value,
-        Variable,
-        compiled,
-        vector,
-    )
+    from hzcli.core import llvm
+    from hzcli.core.llvm import BYTE, CODE, LANE, WHOLE, Kernel
 
     k = Kernel(ir.Module("run_sums"), "run_sums", [WHOLE.as_pointer()])
     told = {name: k.arguments[0][n].get(WHOLE) for n, name in enumerate(NAMES)}
     rows, borders, places, line, out = (
-        Value(k, k.build.inttoptr(told[name].value, kind.as_pointer()))
+        llvm.Value(k, k.build.inttoptr(told[name].value, kind.as_pointer()))
         for name, kind in (
             ("codes", BYTE), ("borders", WHOLE), ("places", WHOLE), ("line", LANE), ("out", LANE),
         )
     )  # fmt: skip
-    strip = 4 * LANES
+    strip = 4 * llvm.LANES
     whole = k.whole(0) + told["numbers"] / strip * strip
     with k.loop(told["runs"]) as run:
         first = borders[run].get(WHOLE)
@@ -154,15 +144,15 @@ def _written() -> tuple[Call, object]:
             for count, begin, end in ((strip, k.whole(0), whole), (1, whole, told["numbers"])):
                 with k.when(told["size"].equals(size)), k.loop(end - begin, count) as x:
                     here = rows[first * told["step"] + (begin + x) * size]
-                    total = Variable(k, k.zero_bytes(count).wide(LANE))
+                    total = llvm.Variable(k, k.zero_bytes(count).wide(LANE))
                     with k.loop(height) as y:
-                        codes = here[y * told["step"]].get(vector(count, kind))
+                        codes = here[y * told["step"]].get(llvm.vector(count, kind))
                         total.set(total.get() + codes.wide(LANE))
                     line[begin + x].put(total.get())
         with k.loop(told["columns"]) as i:
             start = places[i].get(WHOLE)
-            total = Variable(k, k.zero_bytes(CHANNELS).wide(LANE))
+            total = llvm.Variable(k, k.zero_bytes(CHANNELS).wide(LANE))
             with k.loop(places[i + 1].get(WHOLE) - start, told["channels"]) as x:
-                total.set(total.get() + line[start + x].get(vector(CHANNELS, LANE)))
+                total.set(total.get() + line[start + x].get(llvm.vector(CHANNELS, LANE)))
             out[(run * told["columns"] + i) * told["channels"]].put(total.get())
-    return compiled(k.done().module, "run_sums")
+    return llvm.compiled(k.done().module, "run_sums")

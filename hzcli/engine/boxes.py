@@ -19,7 +19,7 @@ from hzcli.core.run_sums import run_sums
 class Runs:
     """Some of a line's pixels, in runs of those that count alike.
 
-    starts: of the runs, counted from the first pixel. longest: pixels in a run.
+    starts: of the runs, counted from the first pixel.
     first, targets: the first box that they add to, and how many.
     share: of each run's sum, what the box gets in which it begins. heads: the first run of each
     of those; second: the runs that are a box's second, which is `after`. split: the runs, of one
@@ -27,7 +27,6 @@ class Runs:
     """
 
     starts: np.ndarray
-    longest: int
     first: int
     targets: int
     share: np.ndarray
@@ -66,7 +65,6 @@ def runs(source: int, target: int, start: int, stop: int) -> Runs:
     first = np.diff(to, prepend=-1) > 0
     return Runs(
         starts=starts,
-        longest=int(np.diff(np.append(starts, stop - start)).max()),
         first=int(to[0]),
         targets=int(last[-1] - to[0]) + 1,
         share=share / source,

@@ -238,13 +238,7 @@ class Recolour:
         out = rows[tile.inside(band.window)]
         large = self._direct and coded.is_large(window.size) and out.dtype == np.uint16
         if large and result.stride(2) == 1 and native.kernel("planes") is not None:
-            result = result.detach()
-            self._check(result)
-            some = self._seen.rows(tile.top)
-            before = out[some].copy()
-            colours = native.planes(result.numpy())
-            colours.recolour(out, mask_codes[tile.inside(window)], self._strength)
-            self._seen.between(before, out[some])
+            self._blend_by_kernel(result.detach(), mask_codes[tile.inside(window)], tile.top, out)
             return
         if self._strength != 1:
             soft = soft * self._strength
@@ -258,6 +252,14 @@ class Recolour:
         for top in range(0, len(out), step):
             part = np.s_[:, top : top + step]
             self._blend(source[part], soft[part], result[part], tile.top + top, out[part[1]])
+
+    def _blend_by_kernel(self, result: Tensor, mask: np.ndarray, top: int, out: np.ndarray) -> None:
+        """As `_blend`, of codes in `out` and a mask in codes (h, w), in one go."""
+        self._check(result)
+        some = self._seen.rows(top)
+        before = out[some].copy()
+        native.planes(result.numpy()).recolour(out, mask, self._strength)
+        self._seen.between(before, out[some])
 
     def _blend(
         self, source: Tensor, soft: Tensor, result: Tensor, top: int, out: np.ndarray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from hzcli.core.lut import Lut3D, identity_lut
 from hzcli.core.transform import Reach, Thumbnail
 from hzcli.core.window import Size, Window
+from hzcli.engine import stream
+from hzcli.engine.plan import Plan
 
 
 def high_water() -> int:
@@ -148,3 +151,27 @@ def soft_disc(
     values = np.clip((1.5 * radius - distance) / (0.5 * radius), 0, 1)
     top = (1 << depth) - 1
     return np.round(values * top).astype(np.uint8 if depth == 8 else np.uint16)
+
+
+def run(picture, mask, transform, *, bands=None, **options):
+    """Harmonise arrays; `bands` = (rows, columns) takes the place of the plan."""
+    output = Output()
+    arguments = Picture(picture), Picture(mask, "mask.png"), Model(transform), output
+    if bands is None:
+        return output, stream.harmonise(*arguments, **options)
+    plan = Plan(*bands, peak_bytes=0, reason="as the test wants it")
+    with mock.patch.object(stream, "plan", return_value=plan):
+        return output, stream.harmonise(*arguments, **options)
+
+
+def expected(picture, mask, transform, strength=1.0):
+    """The same in float64, whole, by the definition: codes of 16 bits, not yet rounded."""
+    source = picture / np.iinfo(picture.dtype).max
+    soft = (mask / np.iinfo(mask.dtype).max)[..., None]
+    rgb = torch.from_numpy(source.transpose(2, 0, 1)[None].copy())
+    if isinstance(transform, Lut3D):
+        transform = Lut3D(transform.lut.double())
+    window = Window.whole(Picture(picture).size)
+    result = transform.apply(rgb, torch.from_numpy(soft[None, ..., 0][None]), window)
+    result = result[0].numpy().transpose(1, 2, 0).clip(0, 1)
+    return 65535 * (source + strength * soft * (result - source))

@@ -26,42 +26,19 @@ from memory_pictures import (
     Same,
     bent_lut,
     colours,
+    expected,
+    run,
     soft_disc,
 )
 
 from hzcli.core import native
 from hzcli.core.lut import Lut3D, identity_lut
 from hzcli.core.transform import Reach
-from hzcli.core.window import Window
 from hzcli.engine import stream
 from hzcli.engine.plan import Plan
 from hzcli.errors import BudgetError, MaskError, ModelError, PictureError, UsageError
 
 CPU = torch.device("cpu")
-
-
-def run(picture, mask, transform, *, bands=None, **options):
-    """Harmonise arrays; `bands` = (rows, columns) takes the place of the plan."""
-    output = Output()
-    arguments = Picture(picture), Picture(mask, "mask.png"), Model(transform), output
-    if bands is None:
-        return output, stream.harmonise(*arguments, **options)
-    plan = Plan(*bands, peak_bytes=0, reason="as the test wants it")
-    with mock.patch.object(stream, "plan", return_value=plan):
-        return output, stream.harmonise(*arguments, **options)
-
-
-def expected(picture, mask, transform, strength=1.0):
-    """The same in float64, whole, by the definition: codes of 16 bits, not yet rounded."""
-    source = picture / np.iinfo(picture.dtype).max
-    soft = (mask / np.iinfo(mask.dtype).max)[..., None]
-    rgb = torch.from_numpy(source.transpose(2, 0, 1)[None].copy())
-    if isinstance(transform, Lut3D):
-        transform = Lut3D(transform.lut.double())
-    window = Window.whole(Picture(picture).size)
-    result = transform.apply(rgb, torch.from_numpy(soft[None, ..., 0][None]), window)
-    result = result[0].numpy().transpose(1, 2, 0).clip(0, 1)
-    return 65535 * (source + strength * soft * (result - source))
 
 
 @st.composite
@@ -172,30 +149,6 @@ def test_tiles_without_foreground_are_never_computed():
     run(colours(*mask.shape, 8), mask, Counting(), bands=(64, 64))
     assert computed[mask > 0].all() and computed.max() == 1
     assert computed.sum() == (mask > 0).sum()
-
-
-@pytest.mark.parametrize("transform", [Blur(), Position()], ids=["blur", "position"])
-@pytest.mark.parametrize(("depth", "mask_depth"), [(8, 16), (16, 8)])
-@pytest.mark.parametrize("strength", [1.0, 0.4])
-def test_large_pictures_are_blended_by_a_kernel(
-    transform, depth, mask_depth, strength, monkeypatch
-):
-    """To the same codes, tile by tile; and what it does is counted as well."""
-    pytest.importorskip("llvmlite")
-    picture, mask = colours(90, 77, depth), soft_disc(90, 77, mask_depth, (0.4, 0.6), 30)
-    used, right = [], native.planes
-    monkeypatch.setattr(native, "planes", lambda planes: used.append(planes) or right(planes))
-    how = {"bands": (40, 33), "strength": strength}
-    plain, theirs = run(picture, mask, transform, **how)
-    assert not used
-    monkeypatch.setattr(native, "LEAST", picture[..., 0].size)
-    output, ours = run(picture, mask, transform, **how)
-    assert len(used) > 3
-    assert np.abs(output.array - expected(picture, mask, transform, strength)).max() < 0.54
-    assert np.abs(output.array.astype(int) - plain.array).max() <= 1
-    assert np.array_equal(output.array[mask == 0], plain.array[mask == 0])
-    assert ours.change_mean == pytest.approx(theirs.change_mean, abs=2e-3)
-    assert ours.change_p99 == pytest.approx(theirs.change_p99, abs=0.1)
 
 
 def test_change_is_counted_inside_the_mask_in_8_bit_levels():
