@@ -110,7 +110,7 @@ class PCTNetConfig:
     def compact(cls) -> PCTNetConfig:
         """Small enough to train and run on a CPU, with the better readings."""
         return cls(
-            encoder="compact", channels=(32, 64, 128, 192), blocks=3, code=512, hyper=128,
+            encoder="compact", channels=(32, 64, 128, 192), blocks=0, code=512, hyper=128,
             thumbnail=224, thumbnail_filter="area", colours="plain", blend="mask",
         )  # fmt: skip
 

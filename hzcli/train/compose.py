@@ -47,6 +47,11 @@ class Synthesis:
     region, and rather a small one (of iHarmony4's we estimate that half cover less than a
     twentieth of a picture).
     vivid: how much salient regions are preferred (0 not at all).
+    near: share of composites that are windows around their foregrounds, as closer looks are
+    (nets/views.py).
+    feather: share of composites that are pasted with a soft edge, of up to some pixels. misfit:
+    share whose mask, once used, is made larger, smaller, softer or harder by up to some pixels,
+    as masks drawn by hand or guessed by a program are; of feathered ones it is half.
     """
 
     edge: int = 128
@@ -64,6 +69,9 @@ class Synthesis:
     objects: float = 0.55
     small: float = 0.0
     vivid: float = 2.0
+    near: float = 0.0
+    feather: float = 0.0
+    misfit: float = 0.0
     jitter: float = 0.15
     strength: tuple[float, float] = (0.7, 2.3)
 
@@ -146,6 +154,10 @@ class Composer:
             larger *= math.exp(r.spread * (2 * float(self._rand(1)) - 1))
         cut = self.cropped(torch.cat([rgb, mask], 1), round(edge * max(1.0, larger)))
         truth, mask = cut[:, :3], cut[:, 3:]
+        soft = torch.zeros(len(photo), dtype=torch.bool, device=self.device)
+        if r.feather:
+            soft = self._rand(len(photo)) < r.feather
+            mask = self.foregrounds.feathered(mask, soft)
         use = (self._rand(len(photo)) < r.jitter).nonzero().squeeze(1)
         if use.numel():
             strength = 0.6 * self._rand(len(use))
@@ -164,7 +176,11 @@ class Composer:
         if low or high:
             finer = sharpened(truth, low + (high - low) * self._rand(len(photo)))
             inside, truth = (inside + finer - truth).clamp(0, 1), finer
-        return self._composite(truth, mask, photo, inside)
+        made = self._composite(truth, mask, photo, inside)
+        if r.misfit:
+            other = self._rand(len(photo)) < torch.where(soft, 0.5, r.misfit)
+            made.mask = self.foregrounds.misfitting(mask, other)
+        return made
 
     def compose_whole(self, photo: int, rgb: Tensor, labels: Tensor) -> Batch:
         """One composite of a photograph in its own size and shape.
@@ -215,6 +231,16 @@ class Composer:
         ty = (self._rand(b) * 2 - 1) * (1 - sy)
         tx = (self._rand(b) * 2 - 1) * (1 - sx)
         flip = torch.where(self._rand(b) < 0.5, 1.0, -1.0)
+        mode = "bilinear"
+        if self.recipe.near:
+            near = self._rand(b) < self.recipe.near
+            windows = self.foregrounds.windows(pixels[:, -1])
+            sy, sx, ty, tx = (
+                torch.where(near, window, whole)
+                for window, whole in zip(windows, (sy, sx, ty, tx), strict=True)
+            )
+            # Enlarged, a window is a staircase in use; a large photograph's is sharp.
+            mode = "nearest" if float(self._rand(1)) < 0.5 else "bilinear"
 
         def cut(sy: Tensor, sx: Tensor, ty: Tensor, tx: Tensor, which: Tensor) -> Tensor:
             theta = torch.zeros(len(sy), 2, 3, device=self.device)
@@ -222,7 +248,7 @@ class Composer:
             theta[:, 1, 1], theta[:, 1, 2] = sy, ty
             grid = F.affine_grid(theta, [len(sy), pixels.shape[1], e, e], align_corners=False)
             return F.grid_sample(
-                pixels[which], grid, mode="bilinear", padding_mode="border", align_corners=False
+                pixels[which], grid, mode=mode, padding_mode="border", align_corners=False
             )
 
         every = torch.arange(b, device=self.device)
@@ -322,7 +348,8 @@ class Composer:
 def sharpened(x: Tensor, amount: Tensor) -> Tensor:
     """Unsharp masking: pictures (B, 3, h, w) plus `amount` (B,) times what a 3 x 3 binomial
     filter takes away. Below 0 it softens; -1 is the filter. [0, 1]."""
-    line = torch.tensor([0.25, 0.5, 0.25], device=x.device, dtype=x.dtype)
-    kernel = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
-    soft = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+    soft = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    for axis in (2, 3, 2, 3):  # means of neighbours, twice along each axis
+        n = soft.shape[axis] - 1
+        soft = 0.5 * (soft.narrow(axis, 0, n) + soft.narrow(axis, 1, n))
     return (x + amount.view(-1, 1, 1, 1) * (x - soft)).clamp(0, 1)

@@ -1,7 +1,8 @@
-"""Foregrounds of composites: regions, unions of them, whole objects, smooth blobs."""
+"""Foregrounds of composites: regions, unions of them, whole objects, smooth blobs; their edges."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -90,6 +91,48 @@ class Foregrounds:
             self.whole_known[photo[new]] = True
         return self.wholes[photo].to(mask)
 
+    def windows(self, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Windows around foregrounds: heights, widths, and centres in [-1, 1], all in shares of
+        the picture's sides.
+
+        Args:
+            mask: (B, h, w).
+        """
+        share = 0.3 + 0.5 * self._rand(len(mask))
+        sides, centres = [], []
+        for axis in (2, 1):  # rows, then columns
+            low, high = extents((mask > 0).any(axis))
+            side = torch.maximum(share, (1.2 + 0.3 * self._rand(len(mask))) * (high - low))
+            side = side.clamp(max=1)
+            room = (side - (high - low)).clamp_min(0)
+            centre = (low + high) / 2 + 0.5 * room * (self._rand(len(mask)) - 0.5)
+            centre = torch.maximum(torch.minimum(centre, 1 - side / 2), side / 2)
+            sides.append(side)
+            centres.append(2 * centre - 1)
+        return sides[0], sides[1], centres[0], centres[1]
+
+    def feathered(self, mask: Tensor, which: Tensor) -> Tensor:
+        """The masks (B, 1, h, w), some (B,) of them with soft edges."""
+        at = which.nonzero().squeeze(1)
+        return mask.index_copy(0, at, blurred(mask[at], self._softness())) if len(at) else mask
+
+    def misfitting(self, mask: Tensor, which: Tensor) -> Tensor:
+        """The masks (B, 1, h, w), some (B,) of them grown or shrunk, with edges harder or softer
+        than they were; one that little would be left of stays."""
+        at = which.nonzero().squeeze(1)
+        if not len(at):
+            return mask
+        level = 0.15 + 0.7 * self._rand(len(at), 1, 1, 1)
+        reach = torch.minimum(level, 1 - level) * (0.1 + 0.9 * self._rand(len(at), 1, 1, 1))
+        soft = blurred(mask[at], self._softness())
+        other = ((soft - level) / (2 * reach) + 0.5).clamp(0, 1)
+        lost = other.sum((1, 2, 3)) < 0.25 * mask[at].sum((1, 2, 3))
+        return mask.index_copy(0, at, torch.where(lost.view(-1, 1, 1, 1), mask[at], other))
+
+    def _softness(self) -> float:
+        """Standard deviation of a batch's soft edges, in pixels."""
+        return 0.5 * 5 ** float(self._rand(1))
+
     def _blobs(self, n: int, size: Sequence[int]) -> Tensor:
         """Smooth random shapes that cover about a quarter, (n, 1, h, w)."""
         coarse = torch.randn(n, 1, 4, 4, generator=self.generator, device=self.device)
@@ -110,3 +153,24 @@ def closed(mask: Tensor) -> Tensor:
         return F.max_pool2d(F.max_pool2d(x, (n, 1), 1, (n // 2, 0)), (1, n), 1, (0, n // 2))
 
     return -grown(-grown(mask))
+
+
+def blurred(x: Tensor, deviation: float) -> Tensor:
+    """Pictures (B, C, h, w) through a Gaussian filter of that deviation in pixels."""
+    reach = math.ceil(3 * deviation)
+    line = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    line = (-0.5 * (line / deviation).square()).exp()
+    line = (line / line.sum()).expand(x.shape[1], 1, 1, -1)
+    x = F.pad(x, (reach,) * 4, mode="replicate")
+    x = F.conv2d(x, line, groups=x.shape[1])
+    return F.conv2d(x, line.transpose(2, 3), groups=x.shape[1])
+
+
+def extents(line: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each of some lines (B, n) of truths begins and ends to be true, in shares of its
+    length; lines without any truth are true all along."""
+    n = line.shape[1]
+    line = line | ~line.any(1, keepdim=True)
+    first = line.float().argmax(1)
+    last = n - line.flip(1).float().argmax(1)
+    return first / n, last / n

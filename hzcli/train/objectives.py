@@ -19,6 +19,7 @@ from hzcli.core.lut import lookup
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.train.compose import Batch
+from hzcli.train.foregrounds import extents
 from hzcli.train.losses import (
     balanced,
     foreground_mse,
@@ -61,14 +62,8 @@ Objective = Callable[[Any, Batch, Stage], Loss]
 def closer(batch: Batch, edge: int) -> Batch:
     """Each picture cut to its mask's bounding box, as squares of `edge` pixels."""
     inside = batch.mask[:, 0] > 0
-    limits = []
-    for axis in (2, 1):  # columns, then rows
-        line = inside.any(3 - axis)
-        n = line.shape[1]
-        first = line.float().argmax(1)
-        last = n - line.flip(1).float().argmax(1)
-        limits.append((first / n * 2 - 1, torch.where(line.any(1), last, n) / n * 2 - 1))
-    (left, right), (top, bottom) = limits
+    top, bottom = (2 * end - 1 for end in extents(inside.any(2)))
+    left, right = (2 * end - 1 for end in extents(inside.any(1)))
     theta = batch.mask.new_zeros(len(batch.mask), 2, 3)
     theta[:, 0, 0], theta[:, 0, 2] = (right - left) / 2, (right + left) / 2
     theta[:, 1, 1], theta[:, 1, 2] = (bottom - top) / 2, (bottom + top) / 2

@@ -43,7 +43,8 @@ class Recipe:
     given: share of given composites in a batch, where the data have them. echo: how often each
     batch is used (train/echo.py); where composites are made on the CPU, two buys a fifth more
     steps in the same time. cache: edge of the photographs kept in memory. frozen: modules that
-    are not trained, by name, because they come from other weights.
+    are not trained, by name, because they come from other weights. refit: nothing is but a table's
+    layers, on what an encoder measures of the steps' composites (train/refit.py).
     """
 
     name: str
@@ -73,6 +74,7 @@ class Recipe:
     echo: int = 1
     cache: int = 256
     frozen: tuple[str, ...] = ()
+    refit: bool = False
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Recipe:
@@ -132,7 +134,7 @@ def build(recipe: Recipe) -> Any:
 
 COMPOSITES = Synthesis(
     oversample=1.15, spread=0.35, unsharp=(-0.5, 0.8), jpeg=0.05, table=17, transfers=0.6,
-    hours=0.03, raws=0.25, small=0.6,
+    hours=0.03, raws=0.12, small=0.6, near=0.6, feather=0.06, misfit=0.03, jitter=0.25,
 )  # fmt: skip
 
 
@@ -165,6 +167,13 @@ def hinet() -> Recipe:
     allow half as many steps again in the same time; the last ones as they are in use."""
     stages = ((0.0, (96, 128, 160)), (0.8, (128, 160, 192, 224)))
     return _modern("hinet", local_from=0.85, stages=stages)
+
+
+def hinet_table() -> Recipe:
+    """HINet's table alone, refitted to what its trained encoder measures (`--init`; refit.py).
+    Position-dependent parts were trained on another table: they want some steps after it."""
+    plan = _modern("hinet", steps=4000, rate=5e-4, weight_decay=0.05, ema=0.995, refit=True)
+    return replace(plan, name="hinet-table", edges=(160, 192, 224, 256))
 
 
 def cdtnet() -> Recipe:
@@ -260,8 +269,8 @@ def hdnet_lite_paper() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    "hinet": hinet, "cdtnet": cdtnet, "cdtnet-sim": cdtnet_sim, "s2crnet": s2crnet, "aict": aict,
-    "hdnet-lite": hdnet_lite, "pctnet": pctnet,
+    "hinet": hinet, "hinet-table": hinet_table, "cdtnet": cdtnet, "cdtnet-sim": cdtnet_sim,
+    "s2crnet": s2crnet, "aict": aict, "hdnet-lite": hdnet_lite, "pctnet": pctnet,
     "hinet-paper": hinet_paper, "cdtnet-paper": cdtnet_paper, "s2crnet-paper": s2crnet_paper,
     "aict-paper": aict_paper, "hdnet-paper": hdnet_paper, "hdnet-lite-paper": hdnet_lite_paper,
 }  # fmt: skip

@@ -147,7 +147,7 @@ def test_a_recipe_freezes_what_is_lent(
     given = {**given, "init": tmp_path / "w.safetensors"} if given.get("init") else given
     plan, init = planned("cdtnet", monkeypatch, tmp_path, **given)
     assert plan.frozen == frozen
-    assert plan.config.blocks == (1 if given else 3)
+    assert plan.config.blocks == (1 if given else 0)
     assert (init is None) == (not given)
 
 

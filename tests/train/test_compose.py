@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from hzcli.train import recolour
 from hzcli.train.compose import HOUR, RETOUCH, Composer, Synthesis, sharpened
+from hzcli.train.foregrounds import blurred
 from hzcli.train.jpeg import resaved
 from hzcli.train.photos import Photos, load_photos
 
@@ -91,6 +93,79 @@ def test_shares_are_kept(photos: Photos):
     composer = Composer(photos, Synthesis(edge=16, transfers=0.0, hours=0.4), 1)
     kind = torch.cat([composer.batch(100).kind for _ in range(5)])
     assert float((kind == HOUR).float().mean()) == pytest.approx(0.4, abs=0.07)
+
+
+def test_near_composites_are_windows_around_their_foregrounds(photos: Photos):
+    """Composites as before, their foregrounds larger."""
+    recipe = Synthesis(edge=96, blobs=0.0, jitter=0.0, transfers=0.0)
+    far = Composer(photos, recipe, 3).batch(64, step=0)
+    near = Composer(photos, replace(recipe, near=1.0), 3).batch(64, step=0)
+    share = near.mask.mean((1, 2, 3))
+    assert share.mean() > 1.3 * far.mask.mean()
+    assert share.max() < 0.8
+    outside = (near.mask == 0).expand(-1, 3, -1, -1)
+    assert torch.equal(near.composite[outside], near.truth[outside])
+
+
+def test_windows_hold_their_foregrounds(photos: Photos):
+    """Against NumPy: inside the picture, as large as the foreground at least."""
+    masks = torch.zeros(40, 50, 60)
+    rng = np.random.default_rng(0)
+    for mask in masks:
+        top, left = rng.integers(0, 30, 2)
+        mask[top : top + rng.integers(1, 20), left : left + rng.integers(1, 30)] = 1
+    height, width, y, x = Composer(photos, Synthesis(), 1).foregrounds.windows(masks)
+    for mask, *window in zip(masks, height, width, y, x, strict=True):
+        for axis, n, side, centre in ((1, 50, window[0], window[2]), (0, 60, window[1], window[3])):
+            at = np.flatnonzero(mask.numpy().any(axis))
+            low, high = at[0] / n, (at[-1] + 1) / n
+            start, end = (
+                (float(centre) + 1 - float(side)) / 2,
+                (float(centre) + 1 + float(side)) / 2,
+            )
+            assert -1e-6 <= start < end <= 1 + 1e-6
+            assert end - start >= min(1, max(0.3, 1.2 * (high - low))) - 1e-6
+            assert start < low + 1e-6
+            assert end > high - 1e-6
+
+
+@pytest.mark.parametrize("deviation", [0.5, 1.3, 2.5])
+def test_blurring_against_opencv(deviation: float):
+    cv2 = pytest.importorskip("cv2")
+    x = torch.rand(2, 1, 30, 40, generator=torch.Generator().manual_seed(3))
+    size = 2 * math.ceil(3 * deviation) + 1
+    border = cv2.BORDER_REPLICATE
+    theirs = [
+        cv2.GaussianBlur(p.numpy(), (size, size), deviation, borderType=border) for p in x[:, 0]
+    ]
+    assert np.allclose(blurred(x, deviation)[:, 0].numpy(), theirs, atol=1e-6)
+
+
+def test_feathered_composites_are_pasted_with_soft_edges(photos: Photos):
+    recipe = Synthesis(edge=96, blobs=0.0, jitter=0.0, transfers=0.0)
+    hard = Composer(photos, recipe, 3).batch(64, step=0)
+    soft = Composer(photos, replace(recipe, feather=0.5), 3).batch(64, step=0)
+    wide = [((b.mask > 0.1) & (b.mask < 0.9)).float().mean((1, 2, 3)) for b in (hard, soft)]
+    assert 0.3 < float((wide[1] > wide[0]).float().mean()) < 0.7
+    assert torch.equal(wide[1][wide[1] <= wide[0]], wide[0][wide[1] <= wide[0]])
+    outside = (soft.mask == 0).expand(-1, 3, -1, -1)
+    assert torch.equal(soft.composite[outside], soft.truth[outside])
+
+
+def test_misfitting_masks_come_after_their_composites(photos: Photos):
+    """Composites as before; masks that are larger or smaller by some pixels, never all but
+    gone."""
+    recipe = Synthesis(edge=96, blobs=0.0, jitter=0.0, transfers=0.0)
+    one = Composer(photos, recipe, 3).batch(64, step=0)
+    two = Composer(photos, replace(recipe, misfit=0.5), 3).batch(64, step=0)
+    assert torch.equal(one.composite, two.composite)
+    moved = (one.mask != two.mask).flatten(1).any(1)
+    assert 0.3 < float(moved.float().mean()) < 0.7
+    share = two.mask.mean((1, 2, 3)) / one.mask.mean((1, 2, 3))
+    assert float(share.min()) >= 0.25
+    assert float(share[moved].min()) < 1 < float(share[moved].max())
+    far = F.max_pool2d(one.mask, 19, 1, 9) == 0  # pixels that no edge is near
+    assert not two.mask[far].any()
 
 
 def test_an_hour_is_an_exposure_and_a_saturation():

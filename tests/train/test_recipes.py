@@ -85,7 +85,7 @@ def test_a_run_of_an_older_hz_goes_on_though_it_knew_more():
     plan = recipes.get("hinet")
     stored = plan.as_dict() | {"gone": 1}
     stored["config"] = {**stored["config"], "views": 2}
-    stored["synthesis"] = {**stored["synthesis"], "near": 0.5}
+    stored["synthesis"] = {**stored["synthesis"], "passes": 0.5}
     del stored["echo"]
     assert recipes.Recipe.from_dict(stored) == replace(plan, echo=1)
 

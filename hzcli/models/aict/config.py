@@ -80,7 +80,7 @@ class AICTConfig:
             latent=96,
             encoder="compact",
             channels=(32, 64, 128, 192),
-            blocks=3,
+            blocks=0,
             code=512,
             **NO_TRANSFORMER,
             clamp=False,

@@ -55,7 +55,7 @@ class CDTNetConfig:
 
     thumbnail: int = 256
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
-    blocks: int = 3
+    blocks: int = 0
     code: int = 512
     luts: int = 128
     lut_size: int = 7

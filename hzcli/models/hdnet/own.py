@@ -55,7 +55,7 @@ class HDNetConfig:
 
     thumbnail: int = 256
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
-    blocks: int = 3
+    blocks: int = 0
     code: int = 512
     lut: int = 7
     widths: tuple[int, int, int] = (16, 32, 48)

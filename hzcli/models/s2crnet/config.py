@@ -96,7 +96,7 @@ class S2CRNetConfig:
         """Small enough to train and run on a CPU, with the better readings."""
         return cls(
             widths=(32, 64, 64, 96, 96, 128, 128, 192), pieces=32, labels=0, hidden=512,
-            channels=(32, 64, 128, 192), blocks=3, thumbnail=224, thumbnail_filter="area",
+            channels=(32, 64, 128, 192), blocks=0, thumbnail=224, thumbnail_filter="area",
             foreground="thumbnail", pooling="masked", curve="free",
         )  # fmt: skip
 
