@@ -62,6 +62,7 @@ def train(
 
     from hzcli.train import loop, recipes
     from hzcli.train.export import export
+    from hzcli.train.refit import refit
 
     plan = recipes.get(recipe, steps=steps)
     start = None
@@ -80,7 +81,8 @@ def train(
         else:
             on_event(Event("info", text=", ".join(f"{k} {v}" for k, v in figures.items())))
 
-    done = loop.train(
+    run = refit if plan.refit else loop.train
+    done = run(
         plan, data, folder, resume=resume, init=start, minutes=minutes, fit=fit, device=taken,
         seed=seed, on_event=tell,
     )  # fmt: skip
@@ -112,9 +114,8 @@ def _from_weights(plan: Recipe, init: str | Path) -> tuple[Recipe, dict[str, Ten
     model = models.load(init)
     if isinstance(model.config, config_class(plan.model)):
         # Weights that know the work already: a full rate would first undo what they learnt.
-        plan = replace(
-            plan, config=model.config, published="", rate=FINE_TUNING * plan.rate, norms_until=0.0
-        )
+        rate = plan.rate if plan.refit else FINE_TUNING * plan.rate
+        plan = replace(plan, config=model.config, published="", rate=rate, norms_until=0.0)
     elif plan.config is not None:
         plan = replace(plan, config=sized(plan.config, model.state_dict()))
     return plan, model.state_dict()

@@ -174,18 +174,34 @@ class CompactEncoder(nn.Module):
         Returns:
             Maps at strides 32, 16 and 8 (coarse to fine) and the code (B, code).
         """
+        maps, statistics = self.measured(rgb, mask)
+        return maps, self.code(statistics)
+
+    def measured(self, rgb: Tensor, mask: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """The maps, and all that the code is made of: statistics (B, S) of colours and features."""
         half_rgb, half_mask = F.avg_pool2d(rgb, 2), F.avg_pool2d(mask, 2)
         light = (half_rgb.clamp_min(0) + 0.02).log()
         colours = torch.cat([half_rgb, light, soft_histogram(half_rgb)], 1)
-        x, m, maps, measured = torch.cat([rgb * 2 - 1, mask], 1), mask, [], []
+        x, m, maps, found = torch.cat([rgb * 2 - 1, mask], 1), mask, [], []
         for stage in self.stages:
             x, m = stage(x), F.avg_pool2d(m, 2)
-            measured.append(region_statistics(x, m, 1 - m))
+            found.append(region_statistics(x, m, 1 - m))
             maps.append(x)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        measured.append(region_statistics(x, m, 1 - m))
-        code = _limited(self.colours, region_statistics(colours, *both_sides(half_mask)))
-        code = code + self.share * _limited(self.deep, torch.cat(measured, 1))
-        return (F.avg_pool2d(x, 2), x, maps[2]), F.silu(self.mix(F.silu(code)))
+        found.append(region_statistics(x, m, 1 - m))
+        of_colours = region_statistics(colours, *both_sides(half_mask))
+        return (F.avg_pool2d(x, 2), x, maps[2]), torch.cat([of_colours, *found], 1)
+
+    def code(self, statistics: Tensor) -> Tensor:
+        """What `measured` found (B, S), as a code (B, code)."""
+        colours, deep = statistics.tensor_split([COLOUR_STATISTICS], 1)
+        code = _limited(self.colours, colours) + self.share * _limited(self.deep, deep)
+        return F.silu(self.mix(F.silu(code)))
+
+    @property
+    def behind(self) -> list[nn.Parameter]:
+        """What turns statistics into the code: all that `code` uses, but for normalisations."""
+        layers = (self.colours[1], self.deep[1], self.mix)
+        return [self.share, *(p for layer in layers for p in layer.parameters())]

@@ -34,6 +34,7 @@ from hzcli.train.pairs import Mixture
 from hzcli.train.prefetch import Prefetch
 from hzcli.train.recipes import Recipe, build
 
+CHECKPOINT = "checkpoint.pt"
 VALIDATION_SEED = 20_231
 LEAST_WARMUP = 20  # steps, however short a run is: Adam's averages are young
 VALIDATIONS = 10  # of a run that is fitted into a time
@@ -74,14 +75,19 @@ def optimizer_of(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimize
 
 
 @torch.inference_mode()
-def validate(model: Any, batches: list[Batch], edge: int) -> dict[str, float]:
+def validate(
+    model: Any, batches: list[Batch], edge: int, *, local: bool = True
+) -> dict[str, float]:
     """Mean fMSE relative to doing nothing: of all, of the model's table alone if it has one,
-    and by kind of recolouring; and the share of pictures made worse."""
+    and by kind of recolouring; and the share of pictures made worse. local: False for a model
+    whose table is all that is used."""
     model.eval()
     before, after, flat, kinds = [], [], [], []
     for batch in batches:
-        stage = Stage(edge, batch.composite.shape[-1])
+        stage = Stage(edge, batch.composite.shape[-1], local=local)
         out, table, _, b = predictions(model, batch, stage)
+        if out is None:
+            out, table = table, None
         assert out is not None
         before.append(foreground_mse(b.composite, b.truth, b.mask))
         after.append(foreground_mse(out.clamp(0, 1), b.truth, b.mask))
@@ -110,10 +116,17 @@ def channels_last(model: Any) -> Any:
     return model
 
 
-def save(path: Path, state: dict) -> None:
-    """Write a checkpoint beside its place and rename it."""
-    with beside(path) as part:
+def save(run: Path, state: dict) -> None:
+    """Write a run's checkpoint and its history; each beside its place, and renamed."""
+    with beside(run / CHECKPOINT) as part:
         torch.save(state, part)
+    history = state["history"]
+    with beside(run / "history.csv") as part, part.open("w", newline="") as f:
+        columns = dict.fromkeys(name for row in history for name in row) or ["step"]
+        writer = csv.DictWriter(f, list(columns))
+        writer.writeheader()
+        writer.writerows(history)
+    curve(history, run / "history.png")
 
 
 def train(
@@ -194,7 +207,7 @@ def train(
         return min(recipe.steps - 1, int(recipe.steps * seconds() / budget))
 
     def checkpoint() -> None:
-        save(place, {
+        save(output, {
             "model": model.state_dict(), "ema": ema.state_dict(),
             "optimizer": optimizer.state_dict(), "step": step, "seed": seed,
             "seconds": seconds(), "history": history,
@@ -202,12 +215,6 @@ def train(
             "adversary": adversary.state_dict() if adversary else None, "budget": budget,
             "best": best,
         })  # fmt: skip
-        with beside(output / "history.csv") as part, part.open("w", newline="") as f:
-            columns = dict.fromkeys(name for row in history for name in row) or ["step"]
-            writer = csv.DictWriter(f, list(columns))
-            writer.writeheader()
-            writer.writerows(history)
-        curve(history, output / "history.png")
 
     def stage_at(at: int) -> Stage:
         edge = recipe.edge_at(at)

@@ -63,7 +63,7 @@ class HINetConfig:
 
     thumbnail: int = 224
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
-    blocks: int = 3
+    blocks: int = 0
     code: int = 512
     hyper: int = 128
     width: int = 16
@@ -226,11 +226,11 @@ class HINet(nn.Module):
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The auxiliary 3D LUT (section III-E) for each picture."""
         rgb, mask, _, code = seen(self, thumb.rgb, thumb.mask)
-        return Lut3D(doubted(self, self._lut(code).lut, rgb, mask))
+        return Lut3D(doubted(self, self.lut_of(code).lut, rgb, mask))
 
     def predict_both(self, thumb: Thumbnail) -> tuple[LocalMlp, Lut3D]:
         rgb, mask, maps, code = seen(self, thumb.rgb, thumb.mask)
-        lut = Lut3D(doubted(self, self._lut(code).lut, rgb, mask, most=1.0))
+        lut = Lut3D(doubted(self, self.lut_of(code).lut, rgb, mask, most=1.0))
         coarse, middle, fine = (
             self.starts[n][:, None, None] + GAIN * self._content(n, map_, code)
             for n, map_ in enumerate(maps)
@@ -255,7 +255,8 @@ class HINet(nn.Module):
         context = self.context[level](code)[:, :, None, None]
         return self.hyper[level](F.silu(self.local[level](map_) + context))
 
-    def _lut(self, code: Tensor) -> Lut3D:
+    def lut_of(self, code: Tensor) -> Lut3D:
+        """The tables that codes (B, code) of the encoder stand for, doubted by nobody."""
         if self.config.encoder == "paper":
             n = self.config.lut
             free = self.lut(self.appearance(code)).view(-1, 3, n, n, n)

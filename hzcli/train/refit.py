@@ -1,0 +1,248 @@
+"""The layers of a table, refitted to what a trained encoder measures.
+
+Behind the encoder a composite is no more than its statistics and its foreground's colours. So they
+are kept, of tens of thousands of composites, and the layers that make a table of them learn from
+each several times, in large batches. The network's own steps see a few composites each and leave
+these layers full of noise.
+
+Shapes: N composites of S statistics and P pixels each.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hzcli.core.lut import lookup
+from hzcli.errors import UsageError
+from hzcli.io.atomic import beside
+from hzcli.train.adopt import adopt
+from hzcli.train.compose import Batch
+from hzcli.train.loop import CHECKPOINT, VALIDATION_SEED, optimizer_of, save, validate
+from hzcli.train.losses import balanced, foreground_mse, lut_range
+from hzcli.train.pairs import Mixture
+from hzcli.train.prefetch import Prefetch
+from hzcli.train.recipes import Recipe, build
+
+FOLDER = "measured"
+OTHERS = 7919  # added to a seed: composites that the encoder has not been trained on
+PIXELS = 192  # of a composite's foreground, drawn by the mask, with replacement
+PART = 64  # batches to a file
+TOGETHER = 256  # composites to a step of the fit
+TURNS = 7  # how often each serves
+WARMUP = 50
+MEASURING = 0.85  # of a run's time, where it is fitted into one
+
+
+class Kept(NamedTuple):
+    """Of composites: statistics (N, S); colours of some pixels before and as they should be,
+    (N, 3, P), [0, 1]. All float16."""
+
+    statistics: Tensor
+    composite: Tensor
+    truth: Tensor
+
+
+@torch.inference_mode()
+def kept(model: Any, batch: Batch, seed: int) -> Kept:
+    """What is kept of a batch."""
+    # A few pictures at once stay in a processor's caches.
+    size = 8 if batch.mask.device.type == "cpu" else len(batch.mask)
+    pairs = zip(batch.composite.split(size), batch.mask.split(size), strict=True)
+    statistics = torch.cat([model.encoder.measured(*pair)[1] for pair in pairs])
+    chance = torch.Generator(batch.mask.device).manual_seed(seed)
+    weight = batch.mask.flatten(1) + 1e-9
+    at = torch.multinomial(weight, PIXELS, replacement=True, generator=chance)
+    at = at[:, None].expand(-1, 3, -1)
+    colours = (x.flatten(2).gather(2, at).half() for x in (batch.composite, batch.truth))
+    return Kept(statistics.half(), *colours)
+
+
+def _error(model: Any, some: Kept) -> tuple[Tensor, Tensor, Tensor]:
+    """Errors (B,) of the tables and of doing nothing, and the tables."""
+    statistics, before, truth = (x.float() for x in some)
+    table = model.lut_of(model.encoder.code(statistics)).lut
+    before, truth = before[:, :, None], truth[:, :, None]  # pictures of one row
+    every = torch.ones_like(before[:, :1])
+    after = foreground_mse(lookup(table, before), truth, every)
+    return after, foreground_mse(before, truth, every), table
+
+
+def fitted(model: Any, recipe: Recipe, data: Kept, seed: int) -> Any:
+    """The model with its table's layers fitted to what is kept; an average over steps."""
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    layers = [*model.encoder.behind, *model.tone.parameters(), *model.lut.parameters()]
+    for parameter in layers:
+        parameter.requires_grad_(True)
+    optimizer = optimizer_of(recipe, model)
+    average = [parameter.detach().clone() for parameter in layers]
+    count = len(data.statistics)
+    steps = max(1, TURNS * count // TOGETHER)
+    chance = torch.Generator(data.statistics.device).manual_seed(seed)
+    for step in range(steps):
+        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * cosine * min(1.0, (step + 1) / WARMUP)
+        index = torch.randint(count, (TOGETHER,), generator=chance, device=data.statistics.device)
+        after, before, table = _error(model, Kept(*(x[index] for x in data)))
+        loss = balanced(after, before) + lut_range(table)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(layers, recipe.clip)
+        optimizer.step()
+        keep = min(recipe.ema, (1 + step) / (10 + step))
+        for mean, parameter in zip(average, layers, strict=True):
+            mean.lerp_(parameter.detach(), 1 - keep)
+    with torch.no_grad():
+        for mean, parameter in zip(average, layers, strict=True):
+            parameter.copy_(mean)
+    return model.requires_grad_(False)
+
+
+def refit(
+    recipe: Recipe,
+    data: list[Path],
+    output: Path,
+    *,
+    resume: bool = False,
+    init: dict[str, Tensor] | None = None,
+    minutes: float | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    fit: bool = False,
+    on_event: Callable[[dict], None] = lambda event: None,
+) -> dict:
+    """Measure the composites of the recipe's steps, then fit; as `hzcli.train.loop.train`.
+
+    What was measured lies in the run's folder, in parts, until the fit is done: a later call goes
+    on with it, and a kill costs a part at most. With `fit` no more is measured than there is time
+    for. Figures are the table's.
+
+    Raises:
+        UsageError: there is a run already, or none to resume, or nothing to start from.
+    """
+    started = time.monotonic()
+    place, folder = output / CHECKPOINT, output / FOLDER
+    if place.exists() and not resume:
+        raise UsageError(f"{output} holds a run already", "pass --resume, or another folder")
+    state: dict[str, Any] = {}
+    if place.exists():
+        state = torch.load(place, map_location=device, weights_only=True)
+        recipe, seed, init = Recipe.from_dict(state["recipe"]), state["seed"], state["model"]
+    if init is None:
+        raise UsageError("there is no encoder to measure with", "Pass trained weights to --init.")
+    device = torch.device(device)
+    model = build(recipe).to(device).eval()
+    adopt(model, init)
+    mixture = Mixture.load(data, "train", recipe, device, seed + OTHERS)
+    judged = Mixture.load(data, "val", recipe, device, VALIDATION_SEED)
+    edge = recipe.last_edge
+    held = judged.fixed(round(edge * max(1.0, recipe.picture)))
+    on_event({"event": "data", **mixture.counts(), "held": sum(len(b.kind) for b in held)})
+    history, best, spent = state.get("history", []), state.get("best"), state.get("seconds", 0.0)
+    result = {"checkpoint": str(place), "history": history}
+
+    def judge(candidate: Any, step: int) -> None:
+        nonlocal best
+        past = spent + time.monotonic() - started
+        figures = validate(candidate, held, edge, local=False)
+        row = {"step": step, "minutes": round(past / 60, 2), **figures}
+        candidate.eval()
+        history.append(row)
+        if best is None or row["ratio"] <= best["ratio"]:
+            best = {"step": step, "ratio": row["ratio"], "ema": candidate.state_dict()}
+        on_event({"event": "validated", **row})
+        checkpoint(step)
+
+    def checkpoint(step: int) -> None:
+        save(output, {
+            "model": model.state_dict(), "ema": model.state_dict(), "best": best, "step": step,
+            "seed": seed, "seconds": spent + time.monotonic() - started, "history": history,
+            "recipe": recipe.as_dict(), "data": mixture.sources, "device": str(device),
+        })  # fmt: skip
+
+    if not history:
+        output.mkdir(parents=True, exist_ok=True)
+        judge(model, 0)
+    if history[-1]["step"]:  # it is done
+        return {**result, "step": history[-1]["step"], "best": best and best["step"]}
+
+    stop: list[bool] = []
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+    allowed = math.inf if minutes is None else 60 * minutes * (MEASURING if fit else 1)
+
+    def over() -> bool:
+        return bool(stop) or time.monotonic() - started > allowed
+
+    try:
+        for many in _measured(model, mixture, recipe, folder, over, short=fit):
+            on_event({"event": "measured", "composites": many})
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        checkpoint(0)
+    have = _parts(folder)
+    if stop or not have or (len(have) < -(-recipe.steps // PART) and not fit):
+        return {**result, "step": 0, "best": best and best["step"]}
+    every = zip(*(torch.load(path, weights_only=True) for path in have), strict=True)
+    measured = Kept(*(torch.cat(x).to(device) for x in every))
+    judge(fitted(model, recipe, measured, seed), -(-len(measured.statistics) // recipe.batch))
+    for path in have:
+        path.unlink()
+    folder.rmdir()
+    return {**result, "step": history[-1]["step"], "best": best and best["step"]}
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.pt"))
+
+
+def _measured(
+    model: Any,
+    mixture: Mixture,
+    recipe: Recipe,
+    folder: Path,
+    over: Callable[[], bool],
+    *,
+    short: bool,
+) -> Iterator[int]:
+    """Measure what is missing until it is `over`, and say how many composites there are after
+    each part. short: the last part may be shorter than it would be."""
+    done = len(_parts(folder)) * PART
+    ahead = itertools.count(done)
+
+    def make() -> tuple[int, Batch]:
+        step = next(ahead)
+        return step, mixture.batch(recipe.batch, recipe.edge_at(step), step)
+
+    part: list[Kept] = []
+
+    def write() -> int:
+        with beside(folder / f"{done // PART:06}.pt") as path:
+            torch.save(tuple(torch.cat(x).cpu() for x in zip(*part, strict=True)), path)
+        many = done * recipe.batch + sum(len(some.statistics) for some in part)
+        part.clear()
+        return many
+
+    if done >= recipe.steps:
+        return
+    batches = Prefetch(make)
+    try:
+        while done + len(part) < recipe.steps and not over():
+            step, batch = batches.next()
+            part.append(kept(model, batch, step))
+            if len(part) == PART:
+                many, done = write(), done + PART
+                yield many
+    finally:
+        batches.close()
+    if part and (short or done + len(part) == recipe.steps):
+        yield write()

@@ -1,0 +1,151 @@
+"""A table's layers, refitted: what is kept of composites, what is learnt of it, stopped runs."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from hzcli import models
+from hzcli.errors import UsageError
+from hzcli.models.hinet import HINet, HINetConfig
+from hzcli.train import recipes, refit
+from hzcli.train.compose import Batch, Composer, Synthesis
+from hzcli.train.export import export
+from hzcli.train.photos import load_photos
+
+SMALL = HINetConfig(channels=(8, 16, 32, 32), blocks=0, code=32, hyper=16, thumbnail=64)
+# What a fit may change.
+LAYERS = ("encoder.share", "encoder.colours.1.", "encoder.deep.1.", "encoder.mix.", "tone.", "lut.")
+
+
+def _recipe(steps: int, rate: float = 3e-3) -> recipes.Recipe:
+    return replace(
+        recipes.get("hinet-table"), config=SMALL, synthesis=Synthesis(), steps=steps, batch=4,
+        rate=rate, stages=((0.0, 64),), cache=64,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def model() -> HINet:
+    torch.manual_seed(5)
+    return HINet(SMALL).eval()
+
+
+@pytest.fixture
+def batch(pack: Path) -> Batch:
+    photos = load_photos(pack, "train", 64)
+    return Composer(photos, Synthesis(edge=64, transfers=0), seed=2).batch(12)
+
+
+def test_pixels_are_of_the_foreground(model: HINet, batch: Batch) -> None:
+    """Each is one of the picture's, with its own truth, and as frequent as its mask is strong."""
+    some = refit.kept(model, batch, 0)
+    assert some.statistics.shape == (12, sum(n.num_features for n in _norms(model)))
+    assert some.composite.shape == some.truth.shape == (12, 3, refit.PIXELS)
+    for i in range(12):
+        inside = batch.mask[i, 0] > 0
+        pairs = torch.cat([batch.composite[i], batch.truth[i]])[:, inside].T.half()
+        drawn = torch.cat([some.composite[i], some.truth[i]]).T
+        assert bool((drawn[:, None] == pairs).all(2).any(1).all())
+        weight = batch.mask[i, 0][inside]
+        mean = (weight[:, None] * pairs.float()).sum(0) / weight.sum()
+        assert torch.allclose(drawn.float().mean(0), mean, atol=0.1)
+
+
+def _norms(model: HINet) -> list[torch.nn.BatchNorm1d]:
+    return [model.encoder.colours[0], model.encoder.deep[0]]  # type: ignore[list-item, index]
+
+
+def test_statistics_make_the_code(model: HINet, batch: Batch) -> None:
+    _, code = model.encoder(batch.composite, batch.mask)
+    statistics = refit.kept(model, batch, 0).statistics
+    again = model.encoder.code(statistics.float())  # type: ignore[operator]
+    assert torch.allclose(again, code, atol=2e-3)
+
+
+def test_a_fit_lowers_the_error_and_changes_the_tables_layers_alone(
+    model: HINet, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refit, "TURNS", 400)
+    monkeypatch.setattr(refit, "TOGETHER", 24)
+    some = refit.kept(model, batch, 0)
+    fitted = refit.fitted(model, _recipe(1), some, 0)
+    with torch.no_grad():
+        after, before, _ = refit._error(fitted, some)
+    assert float(after.mean()) < 0.5 * float(before.mean())
+    for name, value in model.state_dict().items():
+        same = torch.equal(value, fitted.state_dict()[name])
+        assert same != name.startswith(LAYERS), name
+
+
+def _run(pack: Path, folder: Path, init: dict[str, Tensor] | None, **more: object) -> dict:
+    return refit.refit(_recipe(10), [pack], folder, init=init, **more)  # type: ignore[arg-type]
+
+
+def test_a_stopped_run_ends_as_the_undisturbed_one(
+    pack: Path, tmp_path: Path, model: HINet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured until then is not measured again, and at last is gone."""
+    monkeypatch.setattr(refit, "PART", 4)
+    init = model.state_dict()
+    whole = _run(pack, tmp_path / "whole", init)
+
+    def stop(event: dict) -> None:
+        if event["event"] == "measured":
+            signal.raise_signal(signal.SIGTERM)
+
+    folder = tmp_path / "parts"
+    first = _run(pack, folder, init, on_event=stop)
+    assert first["step"] == 0
+    [part] = (folder / refit.FOLDER).iterdir()
+    written = part.stat().st_mtime_ns, part.read_bytes()
+    with pytest.raises(UsageError, match="holds a run already"):
+        _run(pack, folder, init)
+    _run(pack, folder, None, resume=True, on_event=stop)
+    assert (part.stat().st_mtime_ns, part.read_bytes()) == written
+    assert len(list((folder / refit.FOLDER).iterdir())) == 2
+    last = _run(pack, folder, None, resume=True)
+    assert last["step"] == whole["step"] == 10
+    assert not (folder / refit.FOLDER).exists()
+    ratios = [[row["ratio"] for row in done["history"]] for done in (last, whole)]
+    assert ratios[0] == pytest.approx(ratios[1])
+    assert _run(pack, folder, None, resume=True)["history"] == last["history"]
+
+
+def test_a_fit_takes_what_there_was_time_for(
+    pack: Path, tmp_path: Path, model: HINet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    kept = refit.kept
+    monkeypatch.setattr(refit, "kept", lambda *given: seen.append(given) or kept(*given))
+    monkeypatch.setattr(refit, "MEASURING", 1e-9)
+    none = _run(pack, tmp_path / "none", model.state_dict(), minutes=1.0, fit=True)
+    assert none["step"] == 0 and not seen
+    monkeypatch.setattr(refit, "MEASURING", 0.5)
+    clock = itertools.count(step=2.0)
+    monkeypatch.setattr(refit, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    some = _run(pack, tmp_path / "some", model.state_dict(), minutes=0.4, fit=True)
+    assert 0 < some["step"] == len(seen) < 10
+
+
+def test_weights_of_a_run_are_the_better_ones(pack: Path, tmp_path: Path, model: HINet) -> None:
+    """A rate that does harm: what was given stays."""
+    init = model.state_dict()
+    done = refit.refit(_recipe(4, rate=30.0), [pack], tmp_path, init=init)
+    first, last = (row["ratio"] for row in done["history"])
+    assert last > first
+    given = models.load(export(tmp_path, id="own")).state_dict()
+    torch.testing.assert_close(given["tone.weight"], init["tone.weight"])
+    assert done["best"] == 0
+
+
+def test_there_must_be_an_encoder(pack: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no encoder"):
+        _run(pack, tmp_path, None)
