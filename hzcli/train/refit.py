@@ -15,12 +15,12 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hzcli.core.lut import lookup
 from hzcli.errors import UsageError
@@ -37,9 +37,11 @@ FOLDER = "measured"
 OTHERS = 7919  # added to a seed: composites that the encoder has not been trained on
 PIXELS = 192  # of a composite's foreground, drawn by the mask, with replacement
 PART = 64  # batches to a file
-TOGETHER = 256  # composites to a step of the fit
-TURNS = 7  # how often each serves
+TOGETHER = 1024  # composites to a step of the fit
+TURNS = 14  # how often each serves
 WARMUP = 50
+SOME = 16_384  # composites whose codes are carried over
+RIDGE = 3e-3  # of a number's variance
 MEASURING = 0.85  # of a run's time, where it is fitted into one
 
 
@@ -77,9 +79,10 @@ def _error(model: Any, some: Kept) -> tuple[Tensor, Tensor, Tensor]:
     return after, foreground_mse(before, truth, every), table
 
 
-def fitted(model: Any, recipe: Recipe, data: Kept, seed: int) -> Any:
-    """The model with its table's layers fitted to what is kept; an average over steps."""
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+def fitted(given: Any, recipe: Recipe, data: Kept, seed: int) -> Any:
+    """The model with its table's layers fitted to what is kept; an average over steps. What else
+    reads the code says what it said, as nearly as a linear map allows."""
+    model = copy.deepcopy(given).eval().requires_grad_(False)
     layers = [*model.encoder.behind, *model.tone.parameters(), *model.lut.parameters()]
     for parameter in layers:
         parameter.requires_grad_(True)
@@ -105,7 +108,22 @@ def fitted(model: Any, recipe: Recipe, data: Kept, seed: int) -> Any:
     with torch.no_grad():
         for mean, parameter in zip(average, layers, strict=True):
             parameter.copy_(mean)
+        some = data.statistics[:SOME].float()
+        carry(model.readers, old=given.encoder.code(some), new=model.encoder.code(some))
     return model.requires_grad_(False)
+
+
+def carry(heads: Sequence[nn.Linear], old: Tensor, new: Tensor) -> None:
+    """Make layers that were trained on old codes (N, code) read the new ones of the same pictures:
+    by what is, in least squares, linear in the new ones and next to the old."""
+    x, y = (codes.double() - codes.double().mean(0) for codes in (new, old))
+    ridge = RIDGE * len(x) * torch.diag(x.var(0).clamp_min(1e-9))
+    change = torch.linalg.solve(x.T @ x + ridge, x.T @ y).T
+    shift = old.double().mean(0) - change @ new.double().mean(0)
+    for head in heads:
+        weight = head.weight.double()
+        head.bias.copy_(head.bias + weight @ shift)
+        head.weight.copy_(weight @ change)
 
 
 def refit(

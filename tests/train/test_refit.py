@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -21,8 +23,11 @@ from hzcli.train.export import export
 from hzcli.train.photos import load_photos
 
 SMALL = HINetConfig(channels=(8, 16, 32, 32), blocks=0, code=32, hyper=16, thumbnail=64)
-# What a fit may change.
-LAYERS = ("encoder.share", "encoder.colours.1.", "encoder.deep.1.", "encoder.mix.", "tone.", "lut.")
+# What a fit may change, and what reads the code.
+LAYERS = (
+    "encoder.share", "encoder.colours.1.", "encoder.deep.1.", "encoder.mix.", "tone.", "lut.",
+    "context.", "appearance.",
+)  # fmt: skip
 
 
 def _recipe(steps: int, rate: float = 3e-3) -> recipes.Recipe:
@@ -80,9 +85,32 @@ def test_a_fit_lowers_the_error_and_changes_the_tables_layers_alone(
     with torch.no_grad():
         after, before, _ = refit._error(fitted, some)
     assert float(after.mean()) < 0.5 * float(before.mean())
+    with torch.no_grad():
+        pairs = [(m.context[0](m.encoder.code(some.statistics.float()))) for m in (model, fitted)]
+    assert torch.allclose(*pairs, atol=0.05 * float(pairs[0].std()))
     for name, value in model.state_dict().items():
         same = torch.equal(value, fitted.state_dict()[name])
         assert same != name.startswith(LAYERS), name
+
+
+def test_layers_are_carried_over_to_another_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes that a linear map turns into the old ones: what is read of them stays. With what is not
+    linear, too, nothing reads them better (numpy)."""
+    monkeypatch.setattr(refit, "RIDGE", 0.0)
+    chance = torch.Generator().manual_seed(1)
+    new = torch.randn(400, 12, generator=chance) * torch.logspace(-2, 1, 12)
+    turn = torch.randn(12, 12, generator=chance)
+    head = torch.nn.Linear(12, 5).requires_grad_(False)
+    for more in (0.0, 1.0):
+        old = new @ turn + 3 + more * torch.sin(40 * new)
+        before = head(old)
+        other = copy.deepcopy(head)
+        refit.carry([other], old=old, new=new)
+        columns = torch.cat([new, torch.ones(400, 1)], 1).double().numpy()
+        best = np.linalg.lstsq(columns, before.double().numpy(), rcond=None)[0]
+        assert np.allclose(other(new).numpy(), columns @ best, atol=1e-3)
+        if not more:
+            assert torch.allclose(other(new), before, atol=1e-3)
 
 
 def _run(pack: Path, folder: Path, init: dict[str, Tensor] | None, **more: object) -> dict:

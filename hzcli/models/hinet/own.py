@@ -219,6 +219,11 @@ class HINet(nn.Module):
     def thumbnail_edge(self) -> int:
         return self.config.thumbnail
 
+    @property
+    def readers(self) -> list[nn.Linear]:
+        """What reads the compact encoder's code besides the table's heads."""
+        return [*self.context, self.appearance]  # type: ignore[list-item]
+
     def predict(self, thumb: Thumbnail) -> LocalMlp:
         """The INR decoder's function for each picture of a batch of thumbnails."""
         return self.predict_both(thumb)[0]
