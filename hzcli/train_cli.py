@@ -40,7 +40,9 @@ def train(
     """Train weights on photographs, resumable and within a set time."""
     with ui.session("train", quiet=quiet, verbose=verbose, json_lines=json) as screen:
         from hzcli.commands.train import train as verb
+        from hzcli.train.heap import keep_freed
 
+        keep_freed()  # here, and not where others may call the verb: it is for all of a process
         screen.finish(
             verb(
                 recipe,
