@@ -110,7 +110,7 @@ def test_what_another_file_holds_is_stored_once(tmp_path: Path) -> None:
     save_weights(s2crnet, file, id="s2crnet")
     whole, size = models.load(file).state_dict(), file.stat().st_size
 
-    assert share(file, base) > 100
+    assert share(file, base) >= len(hinet.encoder.state_dict())
 
     assert file.stat().st_size < size / 4
     found = models.load(file).state_dict()
