@@ -5,7 +5,8 @@ are kept, of tens of thousands of composites, and the layers that make a table o
 each several times, in large batches. The network's own steps see a few composites each and leave
 these layers full of noise.
 
-Shapes: N composites of S statistics and P pixels each.
+Shapes: N composites of S statistics and P pixels each: 8 kB, on disk and then in memory, twice
+while they are put together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from hzcli.core.lut import lookup
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside
+from hzcli.nets.compact import CompactEncoder
 from hzcli.train.adopt import adopt
 from hzcli.train.compose import Batch
 from hzcli.train.loop import CHECKPOINT, VALIDATION_SEED, optimizer_of, save, validate
@@ -146,7 +148,8 @@ def refit(
     for. Figures are the table's.
 
     Raises:
-        UsageError: there is a run already, or none to resume, or nothing to start from.
+        UsageError: there is a run already, or none to resume, nothing to start from, or weights
+            without the compact encoder.
     """
     started = time.monotonic()
     place, folder = output / CHECKPOINT, output / FOLDER
@@ -160,6 +163,11 @@ def refit(
         raise UsageError("there is no encoder to measure with", "Pass trained weights to --init.")
     device = torch.device(device)
     model = build(recipe).to(device).eval()
+    if not isinstance(model.encoder, CompactEncoder):
+        raise UsageError(
+            "these weights have another encoder than the compact one",
+            "Pass weights that `hz train hinet` made, or hinet.",
+        )
     adopt(model, init)
     mixture = Mixture.load(data, "train", recipe, device, seed + OTHERS)
     judged = Mixture.load(data, "val", recipe, device, VALIDATION_SEED)

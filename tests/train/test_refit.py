@@ -177,3 +177,9 @@ def test_weights_of_a_run_are_the_better_ones(pack: Path, tmp_path: Path, model:
 def test_there_must_be_an_encoder(pack: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no encoder"):
         _run(pack, tmp_path, None)
+
+
+def test_the_encoder_must_be_the_one_that_measures(pack: Path, tmp_path: Path) -> None:
+    recipe = replace(_recipe(4), config=HINetConfig.paper())
+    with pytest.raises(UsageError, match="another encoder"):
+        refit.refit(recipe, [pack], tmp_path, init={})

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hzcli.commands import train as command
+from hzcli.errors import UsageError
 from hzcli.train import export, loop
 
 
@@ -24,3 +25,8 @@ def test_the_summary_has_the_best_figures_and_the_whole_time(
     said = command.train("hinet", [tmp_path], output=tmp_path / "run", device="cpu").summary
     assert (said["step"], said["minutes"], said["best_step"]) == (716, 10.1, best)
     assert said["ratio"] == (0.53 if best == 500 else 0.54)
+
+
+def test_nothing_is_frozen_where_a_table_alone_is_refitted(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="alone"):
+        command.train("hinet-table", [tmp_path], freeze=["encoder"], device="cpu")
