@@ -129,6 +129,20 @@ def save(run: Path, state: dict) -> None:
     curve(history, run / "history.png")
 
 
+def opened(run: Path, resume: bool, device: torch.device | str) -> dict[str, Any] | None:
+    """The checkpoint of a run to go on with; None where one is to begin.
+
+    Raises:
+        UsageError: there is a run already, and it is not to be resumed.
+    """
+    place = run / CHECKPOINT
+    if not place.exists():
+        return None
+    if not resume:
+        raise UsageError(f"{run} holds a run already", "pass --resume, or another folder")
+    return torch.load(place, map_location=device, weights_only=True)
+
+
 def train(
     recipe: Recipe,
     data: list[Path],
@@ -154,16 +168,12 @@ def train(
     at most `save_seconds` of work are lost.
 
     Raises:
-        UsageError: `output` holds a run already and `resume` is false, or the reverse.
+        UsageError: `output` holds a run already and `resume` is false.
     """
     started = time.monotonic()
-    place = output / "checkpoint.pt"
-    state = None
-    if place.exists() and not resume:
-        raise UsageError(f"{output} holds a run already", "pass --resume, or another folder")
-    if resume and place.exists():
+    state = opened(output, resume, device)
+    if state is not None:
         # The run goes on as it began, whatever the recipe of that name says by now.
-        state = torch.load(place, map_location=device, weights_only=True)
         recipe, seed = Recipe.from_dict(state["recipe"]), state["seed"]
     output.mkdir(parents=True, exist_ok=True)
     device = torch.device(device)
@@ -328,6 +338,6 @@ def train(
         signal.signal(signal.SIGTERM, previous)
         checkpoint()
     return {
-        "step": step, "history": history, "checkpoint": str(place),
+        "step": step, "history": history, "checkpoint": str(output / CHECKPOINT),
         "best": best["step"] if best else step,
     }  # fmt: skip

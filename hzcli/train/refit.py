@@ -29,7 +29,7 @@ from hzcli.io.atomic import beside
 from hzcli.nets.compact import CompactEncoder
 from hzcli.train.adopt import adopt
 from hzcli.train.compose import Batch
-from hzcli.train.loop import CHECKPOINT, VALIDATION_SEED, optimizer_of, save, validate
+from hzcli.train.loop import CHECKPOINT, VALIDATION_SEED, opened, optimizer_of, save, validate
 from hzcli.train.losses import balanced, foreground_mse, lut_range
 from hzcli.train.pairs import Mixture
 from hzcli.train.prefetch import Prefetch
@@ -144,20 +144,16 @@ def refit(
     """Measure the composites of the recipe's steps, then fit; as `hzcli.train.loop.train`.
 
     What was measured lies in the run's folder, in parts, until the fit is done: a later call goes
-    on with it, and a kill costs a part at most. With `fit` no more is measured than there is time
-    for. Figures are the table's.
+    on with it, and a kill costs PART batches at most. With `fit` no more is measured than there is
+    time for. Figures are the table's.
 
     Raises:
-        UsageError: there is a run already, or none to resume, nothing to start from, or weights
+        UsageError: there is a run already, nothing to start from, or weights
             without the compact encoder.
     """
     started = time.monotonic()
-    place, folder = output / CHECKPOINT, output / FOLDER
-    if place.exists() and not resume:
-        raise UsageError(f"{output} holds a run already", "pass --resume, or another folder")
-    state: dict[str, Any] = {}
-    if place.exists():
-        state = torch.load(place, map_location=device, weights_only=True)
+    state = opened(output, resume, device) or {}
+    if state:
         recipe, seed, init = Recipe.from_dict(state["recipe"]), state["seed"], state["model"]
     if init is None:
         raise UsageError("there is no encoder to measure with", "Pass trained weights to --init.")
@@ -175,7 +171,8 @@ def refit(
     held = judged.fixed(round(edge * max(1.0, recipe.picture)))
     on_event({"event": "data", **mixture.counts(), "held": sum(len(b.kind) for b in held)})
     history, best, spent = state.get("history", []), state.get("best"), state.get("seconds", 0.0)
-    result = {"checkpoint": str(place), "history": history}
+    folder = output / FOLDER
+    result = {"checkpoint": str(output / CHECKPOINT), "history": history}
 
     def judge(candidate: Any, step: int) -> None:
         nonlocal best
@@ -210,17 +207,17 @@ def refit(
         return bool(stop) or time.monotonic() - started > allowed
 
     try:
-        for many in _measured(model, mixture, recipe, folder, over, short=fit):
-            on_event({"event": "measured", "composites": many})
+        for steps in _measured(model, mixture, recipe, folder, over):
+            on_event({"event": "measured", "composites": steps * recipe.batch})
     finally:
         signal.signal(signal.SIGTERM, previous)
         checkpoint(0)
-    have = _parts(folder)
-    if stop or not have or (len(have) < -(-recipe.steps // PART) and not fit):
+    have, steps = _parts(folder), _steps(folder, recipe)
+    if stop or not have or (steps < recipe.steps and not fit):
         return {**result, "step": 0, "best": best and best["step"]}
     every = zip(*(torch.load(path, weights_only=True) for path in have), strict=True)
     measured = Kept(*(torch.cat(x).to(device) for x in every))
-    judge(fitted(model, recipe, measured, seed), -(-len(measured.statistics) // recipe.batch))
+    judge(fitted(model, recipe, measured, seed), steps)
     for path in have:
         path.unlink()
     folder.rmdir()
@@ -228,21 +225,26 @@ def refit(
 
 
 def _parts(folder: Path) -> list[Path]:
+    """Files of what was measured, each called by its first step."""
     return sorted(folder.glob("*.pt"))
 
 
+def _steps(folder: Path, recipe: Recipe) -> int:
+    """How many steps' composites were measured."""
+    parts = _parts(folder)
+    if not parts:
+        return 0
+    last = Kept(*torch.load(parts[-1], weights_only=True, mmap=True))
+    return int(parts[-1].stem) + len(last.statistics) // recipe.batch
+
+
 def _measured(
-    model: Any,
-    mixture: Mixture,
-    recipe: Recipe,
-    folder: Path,
-    over: Callable[[], bool],
-    *,
-    short: bool,
+    model: Any, mixture: Mixture, recipe: Recipe, folder: Path, over: Callable[[], bool]
 ) -> Iterator[int]:
-    """Measure what is missing until it is `over`, and say how many composites there are after
-    each part. short: the last part may be shorter than it would be."""
-    done = len(_parts(folder)) * PART
+    """Measure what is missing until it is `over`, and say after each part how many steps it was."""
+    done = _steps(folder, recipe)
+    if done >= recipe.steps:
+        return
     ahead = itertools.count(done)
 
     def make() -> tuple[int, Batch]:
@@ -250,25 +252,19 @@ def _measured(
         return step, mixture.batch(recipe.batch, recipe.edge_at(step), step)
 
     part: list[Kept] = []
-
-    def write() -> int:
-        with beside(folder / f"{done // PART:06}.pt") as path:
-            torch.save(tuple(torch.cat(x).cpu() for x in zip(*part, strict=True)), path)
-        many = done * recipe.batch + sum(len(some.statistics) for some in part)
-        part.clear()
-        return many
-
-    if done >= recipe.steps:
-        return
     batches = Prefetch(make)
     try:
-        while done + len(part) < recipe.steps and not over():
+        going = not over()
+        while going:
             step, batch = batches.next()
             part.append(kept(model, batch, step))
-            if len(part) == PART:
-                many, done = write(), done + PART
-                yield many
+            going = done + len(part) < recipe.steps and not over()
+            if len(part) == PART or not going:
+                with beside(folder / f"{done:08}.pt") as path:
+                    torch.save(tuple(torch.cat(x).cpu() for x in zip(*part, strict=True)), path)
+                done += len(part)
+                part.clear()
+                yield done
+                going = going and not over()
     finally:
         batches.close()
-    if part and (short or done + len(part) == recipe.steps):
-        yield write()

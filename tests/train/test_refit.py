@@ -147,6 +147,25 @@ def test_a_stopped_run_ends_as_the_undisturbed_one(
     assert _run(pack, folder, None, resume=True)["history"] == last["history"]
 
 
+def test_no_time_is_too_short_to_get_on(
+    pack: Path, tmp_path: Path, model: HINet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that end before a part is full: each goes on where the last one stopped."""
+    seen, kept = [], refit.kept
+    monkeypatch.setattr(
+        refit, "kept", lambda m, batch, step: seen.append(step) or kept(m, batch, step)
+    )
+    clock = itertools.count(step=2.0)
+    monkeypatch.setattr(refit, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    done = _run(pack, tmp_path, model.state_dict(), minutes=0.3)
+    for _ in range(12):
+        if done["step"]:
+            break
+        done = _run(pack, tmp_path, None, resume=True, minutes=0.3)
+    assert done["step"] == 10
+    assert seen == list(range(10))
+
+
 def test_a_fit_takes_what_there_was_time_for(
     pack: Path, tmp_path: Path, model: HINet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
