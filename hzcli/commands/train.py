@@ -67,7 +67,7 @@ def train(
     plan = recipes.get(recipe, steps=steps)
     start = None
     if plan.refit and freeze:
-        raise UsageError(f"{recipe} trains a table's layers alone", "Leave --freeze out.")
+        raise UsageError(f"{recipe} trains last layers alone", "Leave --freeze out.")
     if fit and minutes is None:
         raise UsageError("--fit is for a time", "Say how long with --minutes.")
     if init is not None and not resume:

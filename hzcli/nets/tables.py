@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hzcli.core.lut import identity_lut, lookup
+from hzcli.nets.doubt import believed, doubts
 
 # Number of products of Legendre polynomials in r, g, b of total degree 3 or less.
 POLYNOMIALS = 20
@@ -18,7 +19,6 @@ POLYNOMIALS = 20
 # and the encoder: an Adam step moves a head's result by rate x fan-in, not by rate.
 GAIN = 0.1
 FREE = 0.2 * GAIN  # of single nodes
-EVEN = 17.0  # 8-bit levels (root of mean square) of a change that `doubted` leaves as it is
 
 
 @lru_cache
@@ -51,26 +51,15 @@ def table_of(smooth: Tensor, free: Tensor) -> Tensor:
 
 
 def doubted(model: Any, table: Tensor, rgb: Tensor, mask: Tensor, most: float = math.inf) -> Tensor:
-    """Tables that change little change less: most of such changes are mistakes, and a composite
-    that is right already is left all but alone. Larger changes tend to fall short.
+    """Tables whose change is taken as far as it is believed (nets/doubt.py).
 
     Args:
-        model: its configuration has `doubt`, in squares of 8-bit levels; 0, or while the model is
-            trained: every table stays as it is.
         table: (B, 3, n, n, n). rgb: (B, 3, h, w), [0, 1]. mask: (B, 1, h, w), [0, 1].
-        most: what a change is multiplied with at most; 1 where something is added to the table
-            that has learnt how far it falls short.
-
-    Returns:
-        Tables whose change, of mean square m on the foreground, is multiplied with
-        m / (m + doubt), and with what makes that 1 at a change of EVEN.
+        most: 1 where something is added to the table that has learnt how far it falls short.
     """
-    doubt = model.config.doubt
-    if model.training or not doubt:
+    if not doubts(model):
         return table
-    change = ((lookup(table, rgb) - rgb).square() * mask).sum((1, 2, 3))
-    mean = 255**2 * change / (3 * mask.sum((1, 2, 3))).clamp_min(1e-6)
-    share = ((1 + doubt / EVEN**2) * mean / (mean + doubt)).clamp(max=most)
+    share = believed(model, lookup(table, rgb), rgb, mask, most)
     same = identity_lut(table.shape[-1], device=table.device)
     return same + share.view(-1, 1, 1, 1, 1) * (table - same)
 

@@ -38,13 +38,13 @@ class Recipe:
     of `edges`, so that no sharpness is taken for a law. picture: edge at which the loss is
     taken, in thumbnails. crop: window decoded of it, in thumbnails; 0: all. local_from: share of
     the steps after which position-dependent parts are trained too (before, a table alone, where
-    the model has one). norms_until: share of the steps in which batches are normalised by their
-    own statistics; after it by averaged ones, which stay, as in use.
+    the model has one; 1: never). norms_until: share of the steps in which batches are normalised by
+    their own statistics; after it by averaged ones, which stay, as in use.
     given: share of given composites in a batch, where the data have them. echo: how often each
-    batch is used (train/echo.py); where composites are made on the CPU, two buys a fifth more
-    steps in the same time. cache: edge of the photographs kept in memory. frozen: modules that
-    are not trained, by name, because they come from other weights. refit: nothing is but a table's
-    layers, on what an encoder measures of the steps' composites (train/refit.py).
+    batch is used (train/echo.py; of a refit each composite); where composites are made on the CPU,
+    two buys a fifth more steps in the same time. cache: edge of the photographs kept in memory.
+    frozen: modules that are not trained, by name, because they come from other weights. refit: only
+    the last layers are, on what is measured of the steps' composites (train/refit.py).
     """
 
     name: str
@@ -140,16 +140,14 @@ COMPOSITES = Synthesis(
 
 # How weights look at pictures once they are trained, and which changes they doubt, as those that
 # ship do. Training shows thumbnails of `edges`, once, and doubts nothing.
-CLOSELY: dict[str, Any] = {"thumbnail": 512, "closer": 2}
-WARILY: dict[str, Any] = {**CLOSELY, "doubt": 20.0}
-IN_USE = {
-    "hinet": WARILY, "cdtnet": WARILY, "hdnet": WARILY, "aict": CLOSELY, "s2crnet": CLOSELY,
-}  # fmt: skip
+IN_USE: dict[str, Any] = {"thumbnail": 512, "closer": 2, "doubt": 20.0}
 
 
 def _modern(model: str, **numbers: Any) -> Recipe:
     plan: dict[str, Any] = {"steps": 12_000, "echo": 2, "norms_until": 0.6, **numbers}
-    config = replace(config_class(model).compact(), **IN_USE.get(model, {}))
+    config = config_class(model).compact()
+    if hasattr(config, "closer"):
+        config = replace(config, **IN_USE)
     return Recipe(model, model, config, COMPOSITES, **plan)
 
 
@@ -169,13 +167,30 @@ def hinet() -> Recipe:
     return _modern("hinet", local_from=0.85, stages=stages)
 
 
+def _refit(name: str, model: str, **numbers: Any) -> Recipe:
+    plan = _modern(model, ema=0.995, refit=True, edges=(128, 160, 192, 224, 256), **numbers)
+    return replace(plan, name=name)
+
+
 def hinet_table() -> Recipe:
     """HINet's table alone, refitted to what its trained encoder measures (`--init`; refit.py): so
     much decay because composites are fewer than numbers. Position-dependent parts were trained on
     another code, and are carried over to the new one. All steps take 1.5 GB of disk and, at the
     end, 3 GB of memory."""
-    plan = _modern("hinet", steps=6000, rate=1e-3, weight_decay=1.0, ema=0.995, refit=True)
-    return replace(plan, name="hinet-table", edges=(128, 160, 192, 224, 256))
+    return _refit(
+        "hinet-table", "hinet", steps=6000, echo=14, rate=1e-3, weight_decay=1.0, local_from=1.0
+    )
+
+
+def s2crnet_curves() -> Recipe:
+    """S2CRNet's curve rendering modules alone, refitted as HINet's table is. So few numbers need
+    fewer composites, and more steps: they end as good on others as on those they learnt from."""
+    return _refit("s2crnet-curves", "s2crnet", steps=1000, echo=40, rate=3e-2, weight_decay=0.03)
+
+
+def aict_curves() -> Recipe:
+    """AICT's position-independent curve alone, refitted as S2CRNet's modules are."""
+    return _refit("aict-curves", "aict", steps=1000, echo=50, rate=1e-2, weight_decay=0.01)
 
 
 def cdtnet() -> Recipe:
@@ -271,7 +286,8 @@ def hdnet_lite_paper() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    "hinet": hinet, "hinet-table": hinet_table, "cdtnet": cdtnet, "cdtnet-sim": cdtnet_sim,
+    "hinet": hinet, "hinet-table": hinet_table, "s2crnet-curves": s2crnet_curves,
+    "aict-curves": aict_curves, "cdtnet": cdtnet, "cdtnet-sim": cdtnet_sim,
     "s2crnet": s2crnet, "aict": aict, "hdnet-lite": hdnet_lite, "pctnet": pctnet,
     "hinet-paper": hinet_paper, "cdtnet-paper": cdtnet_paper, "s2crnet-paper": s2crnet_paper,
     "aict-paper": aict_paper, "hdnet-paper": hdnet_paper, "hdnet-lite-paper": hdnet_lite_paper,

@@ -1,12 +1,18 @@
-"""The layers of a table, refitted to what a trained encoder measures.
+"""Last layers, refitted to what a trained network measures: those that make a table or curves.
 
-Behind the encoder a composite is no more than its statistics and its foreground's colours. So they
-are kept, of tens of thousands of composites, and the layers that make a table of them learn from
-each several times, in large batches. The network's own steps see a few composites each and leave
-these layers full of noise.
+Before them a composite is no more than its statistics and its foreground's pixels. So these are
+kept, of tens of thousands of composites, and the layers learn from each several times, in large
+batches. The network's own steps see a few composites each and leave such layers full of noise.
 
-Shapes: N composites of S statistics and P pixels each: 8 kB, on disk and then in memory, twice
-while they are put together.
+A model that can be refitted says:
+  - `measured(rgb, mask)`: statistics (B, S) of composites, and (B, C, h, w) what the layers read
+    of a pixel: its colour first;
+  - `rendered(statistics, pixels)`: from (B, S) and (B, C, P), colours (B, 3, P), and a table if
+    there is one;
+  - `last`: the layers' parameters; `readers`: other layers that read the code that they change.
+
+Shapes: N composites of S statistics and P pixels each: 8 to 11 kB, on disk and then in memory,
+twice while they are put together.
 """
 
 from __future__ import annotations
@@ -23,7 +29,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hzcli.core.lut import lookup
 from hzcli.errors import UsageError
 from hzcli.io.atomic import beside
 from hzcli.nets.compact import CompactEncoder
@@ -40,7 +45,6 @@ OTHERS = 7919  # added to a seed: composites that the encoder has not been train
 PIXELS = 192  # of a composite's foreground, drawn by the mask, with replacement
 PART = 64  # batches to a file
 TOGETHER = 1024  # composites to a step of the fit
-TURNS = 14  # how often each serves
 WARMUP = 50
 SOME = 16_384  # composites whose codes are carried over
 RIDGE = 3e-3  # of a number's variance
@@ -48,11 +52,11 @@ MEASURING = 0.85  # of a run's time, where it is fitted into one
 
 
 class Kept(NamedTuple):
-    """Of composites: statistics (N, S); colours of some pixels before and as they should be,
-    (N, 3, P), [0, 1]. All float16."""
+    """Of composites: statistics (N, S); of some pixels what the layers read, (N, C, P), colours
+    first, and the colours that they should have, (N, 3, P), [0, 1]. All float16."""
 
     statistics: Tensor
-    composite: Tensor
+    pixels: Tensor
     truth: Tensor
 
 
@@ -62,36 +66,37 @@ def kept(model: Any, batch: Batch, seed: int) -> Kept:
     # A few pictures at once stay in a processor's caches.
     size = 8 if batch.mask.device.type == "cpu" else len(batch.mask)
     pairs = zip(batch.composite.split(size), batch.mask.split(size), strict=True)
-    statistics = torch.cat([model.encoder.measured(*pair)[1] for pair in pairs])
+    found = zip(*(model.measured(*pair) for pair in pairs), strict=True)
+    statistics, pixels = (torch.cat(parts) for parts in found)
     chance = torch.Generator(batch.mask.device).manual_seed(seed)
     weight = batch.mask.flatten(1) + 1e-9
-    at = torch.multinomial(weight, PIXELS, replacement=True, generator=chance)
-    at = at[:, None].expand(-1, 3, -1)
-    colours = (x.flatten(2).gather(2, at).half() for x in (batch.composite, batch.truth))
-    return Kept(statistics.half(), *colours)
+    at = torch.multinomial(weight, PIXELS, replacement=True, generator=chance)[:, None]
+    some = (x.flatten(2).gather(2, at.expand(-1, x.shape[1], -1)) for x in (pixels, batch.truth))
+    return Kept(statistics.half(), *(x.half() for x in some))
 
 
-def _error(model: Any, some: Kept) -> tuple[Tensor, Tensor, Tensor]:
-    """Errors (B,) of the tables and of doing nothing, and the tables."""
-    statistics, before, truth = (x.float() for x in some)
-    table = model.lut_of(model.encoder.code(statistics)).lut
-    before, truth = before[:, :, None], truth[:, :, None]  # pictures of one row
-    every = torch.ones_like(before[:, :1])
-    after = foreground_mse(lookup(table, before), truth, every)
-    return after, foreground_mse(before, truth, every), table
+def _error(model: Any, some: Kept) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Errors (B,) of what is rendered and of doing nothing, and the tables."""
+    statistics, pixels, truth = (x.float() for x in some)
+    colours, table = model.rendered(statistics, pixels)
+    every = torch.ones_like(truth[:, :1, None])
+    after, before = (  # pictures of one row
+        foreground_mse(x[:, :, None], truth[:, :, None], every) for x in (colours, pixels[:, :3])
+    )
+    return after, before, table
 
 
 def fitted(given: Any, recipe: Recipe, data: Kept, seed: int) -> Any:
-    """The model with its table's layers fitted to what is kept; an average over steps. What else
+    """The model with its last layers fitted to what is kept; an average over steps. What else
     reads the code says what it said, as nearly as a linear map allows."""
     model = copy.deepcopy(given).eval().requires_grad_(False)
-    layers = [*model.encoder.behind, *model.tone.parameters(), *model.lut.parameters()]
+    layers = model.last
     for parameter in layers:
         parameter.requires_grad_(True)
     optimizer = optimizer_of(recipe, model)
     average = [parameter.detach().clone() for parameter in layers]
     count = len(data.statistics)
-    steps = max(1, TURNS * count // TOGETHER)
+    steps = max(1, recipe.echo * count // TOGETHER)
     chance = torch.Generator(data.statistics.device).manual_seed(seed)
     for step in range(steps):
         cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -99,7 +104,9 @@ def fitted(given: Any, recipe: Recipe, data: Kept, seed: int) -> Any:
             group["lr"] = recipe.rate * cosine * min(1.0, (step + 1) / WARMUP)
         index = torch.randint(count, (TOGETHER,), generator=chance, device=data.statistics.device)
         after, before, table = _error(model, Kept(*(x[index] for x in data)))
-        loss = balanced(after, before) + lut_range(table)
+        loss = balanced(after, before)
+        if table is not None:
+            loss = loss + lut_range(table)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(layers, recipe.clip)
@@ -110,8 +117,9 @@ def fitted(given: Any, recipe: Recipe, data: Kept, seed: int) -> Any:
     with torch.no_grad():
         for mean, parameter in zip(average, layers, strict=True):
             parameter.copy_(mean)
-        some = data.statistics[:SOME].float()
-        carry(model.readers, old=given.encoder.code(some), new=model.encoder.code(some))
+        if model.readers:
+            some = data.statistics[:SOME].float()
+            carry(model.readers, old=given.encoder.code(some), new=model.encoder.code(some))
     return model.requires_grad_(False)
 
 
@@ -145,7 +153,7 @@ def refit(
 
     What was measured lies in the run's folder, in parts, until the fit is done: a later call goes
     on with it, and a kill costs PART batches at most. With `fit` no more is measured than there is
-    time for. Figures are the table's.
+    time for.
 
     Raises:
         UsageError: there is a run already, nothing to start from, or weights
@@ -159,10 +167,10 @@ def refit(
         raise UsageError("there is no encoder to measure with", "Pass trained weights to --init.")
     device = torch.device(device)
     model = build(recipe).to(device).eval()
-    if not isinstance(model.encoder, CompactEncoder):
+    if not any(isinstance(part, CompactEncoder) for part in model.modules()):
         raise UsageError(
             "these weights have another encoder than the compact one",
-            "Pass weights that `hz train hinet` made, or hinet.",
+            f"Pass weights that `hz train {recipe.model}` made, or {recipe.model}.",
         )
     adopt(model, init)
     mixture = Mixture.load(data, "train", recipe, device, seed + OTHERS)
@@ -177,7 +185,7 @@ def refit(
     def judge(candidate: Any, step: int) -> None:
         nonlocal best
         past = spent + time.monotonic() - started
-        figures = validate(candidate, held, edge, local=False)
+        figures = validate(candidate, held, edge, local=recipe.local_from < 1)
         row = {"step": step, "minutes": round(past / 60, 2), **figures}
         candidate.eval()
         history.append(row)

@@ -248,10 +248,10 @@ def test_of_a_mask_that_misses_the_edge_no_part_of_a_network_knows(name: str) ->
     assert not torch.allclose(found(moved(mask, 2)), found(mask), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cdtnet", "hdnet", "hinet"])
+@pytest.mark.parametrize("name", CLOSER)
 @torch.inference_mode()
 def test_doubt_reaches_the_prediction(name: str) -> None:
-    """That of the table, and what is added to it."""
+    """Of tables and what is added to them, and of curves."""
     net = stirred(CLOSER[name]())
     rgb, mask = pictures()
     thumb, window = Thumbnail(rgb, mask, Size(96, 96)), Window.whole(Size(96, 96))
@@ -264,3 +264,27 @@ def test_doubt_reaches_the_prediction(name: str) -> None:
     for plain, other in zip(found(0.0), found(1e9), strict=True):
         assert not torch.allclose(plain, other, atol=1e-5)
     assert readings_of(net.config)["doubt"] == "1000000000.0"
+
+
+@pytest.mark.parametrize(("name", "near"), [("s2crnet", 2e-3), ("aict", 0.25)])
+@torch.inference_mode()
+def test_doubted_curves_do_a_share_of_what_they_did(name: str, near: float) -> None:
+    """S2CRNet's that share of the change of each colour, AICT's nearly, as two maps are blended."""
+    torch.manual_seed(4)
+    net = stirred(CLOSER[name]())
+    rgb, mask = pictures()
+    thumb, window = Thumbnail(rgb, mask, Size(96, 96)), Window.whole(Size(96, 96))
+
+    def changed(doubt: float) -> Tensor:
+        net.config = dataclasses.replace(net.config, doubt=doubt)
+        return net.predict(thumb).apply(rgb, mask, window) - rgb
+
+    plain, other = changed(0.0), changed(2000.0)
+    mean = 255**2 * (plain.square() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
+    share = (1 + 2000 / 17**2) * mean / (mean + 2000)
+    share = share.clamp(max=1) if name == "aict" else share
+    expected = share.view(-1, 1, 1, 1) * plain
+    assert float(share.sub(1).abs().max()) > 0.1
+    assert float((other - expected).square().mean().sqrt()) < near * float(
+        expected.sub(plain).square().mean().sqrt()
+    )

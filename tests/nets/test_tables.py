@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hzcli.core.lut import identity_lut
-from hzcli.nets.tables import EVEN, doubted
+from hzcli.nets.doubt import EVEN
+from hzcli.nets.tables import doubted
 
 
 def model(doubt: float, training: bool = False) -> SimpleNamespace:

@@ -1,4 +1,4 @@
-"""A table's layers, refitted: what is kept of composites, what is learnt of it, stopped runs."""
+"""Last layers, refitted: what is kept of composites, what is learnt of it, stopped runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,12 @@ import torch
 from torch import Tensor
 
 from hzcli import models
+from hzcli.core.transform import Thumbnail
+from hzcli.core.window import Size, Window
 from hzcli.errors import UsageError
+from hzcli.models.aict import AICT, AICTConfig
 from hzcli.models.hinet import HINet, HINetConfig
+from hzcli.models.s2crnet import S2CRNet, S2CRNetConfig
 from hzcli.train import recipes, refit
 from hzcli.train.compose import Batch, Composer, Synthesis
 from hzcli.train.export import export
@@ -43,6 +48,53 @@ def model() -> HINet:
     return HINet(SMALL).eval()
 
 
+def _others() -> dict[str, Any]:
+    """The other models that can be refitted, with heads that say something."""
+    sizes = {"channels": (8, 16, 32, 32), "thumbnail": 64}
+    curves = {"widths": (8, 8, 8, 8, 8, 8, 8, 16), "hidden": 32, "pieces": 8}
+    torch.manual_seed(6)
+    made = {
+        "s2crnet": S2CRNet(replace(S2CRNetConfig.compact(), **sizes, **curves)),
+        "aict": AICT(replace(AICTConfig.compact(), **sizes, code=32, latent=16)),
+    }
+    for one in made.values():
+        for name, parameter in one.named_parameters():
+            if name.startswith(("fusion.", "tone_", "colors_", "params_", "class_")):
+                torch.nn.init.normal_(parameter, std=0.5)
+    return {name: one.eval() for name, one in made.items()}
+
+
+@pytest.mark.parametrize("name", ["hinet", "s2crnet", "aict"])
+def test_what_is_kept_stands_for_the_picture(name: str, model: HINet, batch: Batch) -> None:
+    """From statistics and pixels the last layers make what the network makes of a picture."""
+    one = (model if name == "hinet" else _others()[name]).requires_grad_(False)
+    if name == "hinet":
+        torch.nn.init.normal_(one.tone.weight)
+    thumb = Thumbnail(batch.composite, batch.mask, Size(64, 64))
+    made = one.predict_lut(thumb) if name == "hinet" else one.predict(thumb)
+    whole = made.apply(batch.composite, batch.mask, Window.whole(Size(64, 64)))
+    statistics, pixels = one.measured(batch.composite, batch.mask)
+    again = one.rendered(statistics, pixels.flatten(2))[0].view_as(whole)
+    assert float((whole - batch.composite).abs().mean()) > 0.01
+    assert float((again - whole).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(("name", "layers"), [("s2crnet", "fusion."), ("aict", "tone_layer.")])
+def test_curves_are_fitted_by_their_layers_alone(
+    name: str, layers: str, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refit, "TOGETHER", 24)
+    one = _others()[name]
+    some = refit.kept(one, batch, 0)
+    fitted = refit.fitted(one, replace(recipes.get(f"{name}-curves"), rate=1e-2, echo=400), some, 0)
+    with torch.no_grad():
+        before, after = (float(refit._error(m, some)[0].mean()) for m in (one, fitted))
+    assert after < 0.7 * before
+    for key, value in one.state_dict().items():
+        same = torch.equal(value, fitted.state_dict()[key])
+        assert same != (key.startswith(layers) and "label" not in key), key
+
+
 @pytest.fixture
 def batch(pack: Path) -> Batch:
     photos = load_photos(pack, "train", 64)
@@ -53,11 +105,11 @@ def test_pixels_are_of_the_foreground(model: HINet, batch: Batch) -> None:
     """Each is one of the picture's, with its own truth, and as frequent as its mask is strong."""
     some = refit.kept(model, batch, 0)
     assert some.statistics.shape == (12, sum(n.num_features for n in _norms(model)))
-    assert some.composite.shape == some.truth.shape == (12, 3, refit.PIXELS)
+    assert some.pixels.shape == some.truth.shape == (12, 3, refit.PIXELS)
     for i in range(12):
         inside = batch.mask[i, 0] > 0
         pairs = torch.cat([batch.composite[i], batch.truth[i]])[:, inside].T.half()
-        drawn = torch.cat([some.composite[i], some.truth[i]]).T
+        drawn = torch.cat([some.pixels[i], some.truth[i]]).T
         assert bool((drawn[:, None] == pairs).all(2).any(1).all())
         weight = batch.mask[i, 0][inside]
         mean = (weight[:, None] * pairs.float()).sum(0) / weight.sum()
@@ -78,10 +130,9 @@ def test_statistics_make_the_code(model: HINet, batch: Batch) -> None:
 def test_a_fit_lowers_the_error_and_changes_the_tables_layers_alone(
     model: HINet, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refit, "TURNS", 400)
     monkeypatch.setattr(refit, "TOGETHER", 24)
     some = refit.kept(model, batch, 0)
-    fitted = refit.fitted(model, _recipe(1), some, 0)
+    fitted = refit.fitted(model, replace(_recipe(1), echo=400), some, 0)
     with torch.no_grad():
         after, before, _ = refit._error(fitted, some)
     assert float(after.mean()) < 0.5 * float(before.mean())

@@ -77,5 +77,6 @@ def config_from(shapes: Shapes, readings: Mapping[str, str]) -> AICTConfig:
             "channels": tuple(shapes[f"encoder.stages.{n}.down.weight"][0] for n in range(stages)),
             "blocks": count("encoder.blocks.", ".qkv.weight"),
             "code": shapes["class_layer.weight"][1],
+            "degrees": shapes["tone_layer.weight"][0] // 3,
         }
     return AICTConfig(**(sizes | told(AICTConfig, readings)))

@@ -26,10 +26,11 @@ class AICTConfig:
 
     thumbnail: edge of the square thumbnail, a multiple of 32, or of the patch.
     intervals: K. latent: channels of the map that C and F are read from.
+    degrees: Legendre polynomials of the curve that a picture's code alone decides.
     encoder: "vit", with patch, width, depth, heads, hidden, and (middle, bottom) channels of the
         convolutions before the global weight; or "compact", with channels, blocks, code.
     clamp, residual, floor, align_corners: readings, see the head of this file.
-    closer: as HINet's, of the compact encoder.
+    closer, doubt: as HINet's, of the compact encoder.
     """
 
     thumbnail: int = 256
@@ -45,11 +46,13 @@ class AICTConfig:
     channels: tuple[int, ...] = ()
     blocks: int = 0
     code: int = 0
+    degrees: int = 0
     clamp: bool = True
     residual: bool = False
     floor: float = 0.0
     align_corners: bool = True
     closer: int = 0
+    doubt: float = 0.0
 
     READINGS: ClassVar[tuple[str, ...]] = (
         "thumbnail",
@@ -59,6 +62,7 @@ class AICTConfig:
         "floor",
         "align_corners",
         "closer",
+        "doubt",
     )
 
     @classmethod
@@ -82,6 +86,7 @@ class AICTConfig:
             channels=(32, 64, 128, 192),
             blocks=0,
             code=512,
+            degrees=8,
             **NO_TRANSFORMER,
             clamp=False,
             residual=True,

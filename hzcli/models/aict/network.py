@@ -5,27 +5,28 @@ Letters: B pictures, K intervals, D width, (gh, gw) cells of a map, (h, w) pixel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hzcli.catalog import WeightsCard
+from hzcli.core.curves import Curves
 from hzcli.core.lut import Lut3D, fit_lut
 from hzcli.core.transform import Thumbnail
 from hzcli.core.window import Size, Window
 from hzcli.models.aict.config import AICTConfig
 from hzcli.models.aict.intervals import IntervalMap, interval_map
 from hzcli.nets.compact import CompactEncoder
+from hzcli.nets.doubt import believed, doubts
 from hzcli.nets.views import seen
 from hzcli.nets.vit import PatchDecoder, Patchwise, bottom_convs
 
 # Own heads predict small multiples of their output: an Adam step moves a head's result by
 # rate x fan-in, and one learning rate should suit heads and encoder.
 GAIN = 0.1
-# Legendre polynomials of the curve that a picture's code alone decides.
-DEGREES = 4
 
 
 class CompactDecoder(nn.Module):
@@ -84,7 +85,7 @@ class AICT(nn.Module):
             sources = (c.channels[3], c.channels[3], c.channels[2])
             self.decoder = CompactDecoder(sources, c.code, c.latent)
             self.class_layer = nn.Linear(c.code, knots)
-            self.tone_layer = nn.Linear(c.code, 3 * DEGREES)
+            self.tone_layer = nn.Linear(c.code, 3 * c.degrees)
         else:
             raise ValueError(f"there is no encoder {c.encoder!r}: vit or compact")
         self.colors_layer = nn.Conv2d(c.latent, knots, 1)
@@ -120,34 +121,84 @@ class AICT(nn.Module):
             rgb: (B, 3, h, w), sRGB-encoded, [0, 1]; not normalised.
             mask: (B, 1, h, w), [0, 1], soft values as they are.
         """
-        c = self.config
-        if c.encoder == "vit":
+        if self.config.encoder == "vit":
             features = self.encoder(torch.cat([rgb, mask], 1))
-            latent = self.decoder(features)
             # Global consistent weight: what is strongest anywhere decides for the picture.
             weight = self.class_layer(self.bottom_convs(features).amax((2, 3)))
-        else:
-            _, _, maps, code = seen(self, rgb, mask)
-            features, latent = maps[1], self.decoder(maps, code)
-            weight = self.class_layer(code)
+            return self._read(features, self.decoder(features), weight)
+        rgb, mask, maps, code = seen(self, rgb, mask)
+        return self._doubted(self._told(maps, code, self._tone(code)), rgb, mask)
+
+    def _doubted(self, maps: Maps, rgb: Tensor, mask: Tensor) -> Maps:
+        """C and F as far as what they do is believed (nets/doubt.py), else nearer to even ones."""
+        if not doubts(self):
+            return maps
+        done = self._transform(maps).apply(rgb, mask, Window.whole(Size(*rgb.shape[2:])))
+        share = believed(self, done, rgb, mask, most=1.0).view(-1, 1, 1, 1)
+        even, width = self._even.to(maps.levels), 1 / self.config.intervals
+        return replace(
+            maps,
+            widths=width + share.unsqueeze(4) * (maps.widths - width),
+            levels=even + share * (maps.levels - even),
+        )
+
+    def _told(self, maps: tuple[Tensor, ...], code: Tensor, tone: Tensor | float) -> Maps:
+        """What the compact encoder's maps and code stand for."""
+        return self._read(maps[1], self.decoder(maps, code), self.class_layer(code), tone)
+
+    def _read(
+        self, features: Tensor, latent: Tensor, weight: Tensor, tone: Tensor | float = 0.0
+    ) -> Maps:
+        """C and F; tone: (B, 3 K, 1, 1), what is added to F everywhere."""
+        c = self.config
         shares = self.colors_layer(latent).unflatten(1, (3, c.intervals)).softmax(2)
         widths = c.floor / c.intervals + (1 - c.floor) * shares
         params, weight = self.params_layer(latent), weight[:, :, None, None]
         if not c.residual:
             return Maps(features, latent, widths, weight, params * weight)
-        even = torch.linspace(0, 1, c.intervals).to(params)
         weight = 1 + weight
-        change = params * weight
-        if c.encoder == "compact":
-            change = change + self._tone(code, even)
-        return Maps(features, latent, widths, weight, even.repeat(3)[:, None, None] + GAIN * change)
+        levels = self._even.to(params) + GAIN * (params * weight + tone)
+        return Maps(features, latent, widths, weight, levels)
 
-    def _tone(self, code: Tensor, even: Tensor) -> Tensor:
+    @property
+    def _even(self) -> Tensor:
+        """F that changes nothing, (3 K, 1, 1)."""
+        return torch.linspace(0, 1, self.config.intervals).repeat(3)[:, None, None]
+
+    def _tone(self, code: Tensor) -> Tensor:
         """A smooth curve a channel for all of the picture: (B, 3 K, 1, 1)."""
-        x = even * 2 - 1
-        legendre = torch.stack([x**0, x, (3 * x**2 - 1) / 2, (5 * x**3 - 3 * x) / 2])
-        factors = self.tone_layer(code).unflatten(1, (3, DEGREES))
-        return (factors @ legendre).flatten(1)[:, :, None, None]
+        c = self.config
+        x = torch.linspace(-1, 1, c.intervals).to(code)
+        legendre = [torch.ones_like(x), x]
+        for n in range(1, c.degrees - 1):  # Bonnet's recursion
+            legendre.append(((2 * n + 1) * x * legendre[n] - n * legendre[n - 1]) / (n + 1))
+        factors = self.tone_layer(code).unflatten(1, (3, c.degrees))
+        return (factors @ torch.stack(legendre)).flatten(1)[:, :, None, None]
+
+    # --- What train/refit.py asks for ---
+
+    readers: ClassVar[list[nn.Linear]] = []
+
+    def measured(self, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What `rendered` needs of composites (B, 3, h, w): statistics of the compact encoder, and
+        each pixel's colour, where C sends it, and what F makes of that without the tone."""
+        maps, statistics = self.encoder.measured(rgb, mask)  # type: ignore[operator]
+        told = self._told(maps, self.encoder.code(statistics), 0.0)  # type: ignore[operator]
+        window = Window.whole(Size(*rgb.shape[2:]))
+        even = self._even.expand_as(told.levels)
+        read = [self._transform(replace(told, levels=levels)) for levels in (even, told.levels)]
+        return statistics, torch.cat([rgb, *(x.apply(rgb, mask, window) for x in read)], 1)
+
+    def rendered(self, statistics: Tensor, pixels: Tensor) -> tuple[Tensor, None]:
+        """Colours (B, 3, P), and no table."""
+        tone = self._tone(self.encoder.code(statistics))  # type: ignore[operator]
+        _, place, rest = pixels.chunk(3, 1)
+        return rest + GAIN * Curves(tone.view(len(tone), 3, -1)).at(place), None
+
+    @property
+    def last(self) -> list[nn.Parameter]:
+        """What makes the tone; what is position-dependent stays."""
+        return list(self.tone_layer.parameters())
 
     def _transform(self, maps: Maps) -> IntervalMap:
         c = self.config

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hzcli.catalog import WeightsCard
-from hzcli.core.lut import Lut3D, identity_lut
+from hzcli.core.lut import Lut3D, identity_lut, lookup
 from hzcli.core.transform import Thumbnail
 from hzcli.nets import paper_encoder as paper
 from hzcli.nets.compact import CompactEncoder
@@ -55,7 +55,7 @@ class HINetConfig:
     encoder: "compact", or "paper" (HRNet with OCR, and iDIH's encoder).
     closer: once trained, the compact encoder takes so many closer looks at the foreground
     besides, and the codes are averaged (nets/views.py). doubt: how much less is changed where it
-    is little (nets/tables.py).
+    is little (nets/doubt.py).
     """
 
     # What the shapes of tensors cannot tell; stored beside weights.
@@ -218,6 +218,21 @@ class HINet(nn.Module):
     @property
     def thumbnail_edge(self) -> int:
         return self.config.thumbnail
+
+    def measured(self, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What `rendered` needs of composites (B, 3, h, w): statistics, and their colours."""
+        return self.encoder.measured(rgb, mask)[1], rgb  # type: ignore[operator]
+
+    def rendered(self, statistics: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Colours (B, 3, P) by the table, and the table."""
+        table = self.lut_of(self.encoder.code(statistics)).lut  # type: ignore[operator]
+        return lookup(table, pixels[:, :, None])[:, :, 0], table
+
+    @property
+    def last(self) -> list[nn.Parameter]:
+        """What makes a table of the compact encoder's statistics (train/refit.py)."""
+        behind: list[nn.Parameter] = self.encoder.behind  # type: ignore[assignment]
+        return [*behind, *self.tone.parameters(), *self.lut.parameters()]
 
     @property
     def readers(self) -> list[nn.Linear]:

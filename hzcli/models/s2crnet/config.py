@@ -41,8 +41,9 @@ class S2CRNetConfig:
     channels, blocks: of the encoder that takes the joint network's place; () for none.
 
     thumbnail: edge of the thumbnail that weights were made for. thumbnail_filter: how it is to be
-    made. closer: how many closer looks that encoder takes (nets/views.py). The others: see the head
-    of this file; an empty cascade is the usual one.
+    made. closer: how many closer looks that encoder takes (nets/views.py). doubt: how much less is
+    changed where it is little (nets/doubt.py). The others: see the head of this file; an empty
+    cascade is the usual one.
     """
 
     trunk: str = "squeezenet"
@@ -61,10 +62,11 @@ class S2CRNetConfig:
     curve: Curve = "published"
     cascade: str = ""
     closer: int = 0
+    doubt: float = 0.0
 
     READINGS: ClassVar[tuple[str, ...]] = (
         "thumbnail", "thumbnail_filter", "foreground", "pooling", "curve", "cascade",
-        "closer",
+        "closer", "doubt",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

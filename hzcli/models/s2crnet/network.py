@@ -16,10 +16,12 @@ from hzcli.catalog import WeightsCard
 from hzcli.core.curves import FINE, Curves, compose, sampled
 from hzcli.core.lut import Lut3D
 from hzcli.core.transform import Thumbnail
+from hzcli.core.window import Size, Window
 from hzcli.errors import ModelError
 from hzcli.models.s2crnet.config import S2CRNetConfig
 from hzcli.models.s2crnet.rendering import CurveModule, curves_of
 from hzcli.nets.compact import COLOUR_STATISTICS, CompactEncoder
+from hzcli.nets.doubt import believed, doubts
 from hzcli.nets.trunks import TRUNKS, Side, close_up, colour_statistics, pool, resized
 from hzcli.nets.views import Looks, closer, look
 
@@ -89,22 +91,34 @@ class S2CRNet(nn.Module):
         """
         cascade = self.stages(thumb)
         if len(cascade) == 1:
-            return cascade[0]
+            return self._doubted(cascade[0], thumb)
         learning = cascade[0].knots.requires_grad
-        return sampled(cascade, LEARNING_KNOTS if learning else FINE)
+        return self._doubted(sampled(cascade, LEARNING_KNOTS if learning else FINE), thumb)
 
     def predict_lut(self, thumb: Thumbnail) -> Lut3D:
         """The same as a table: exact for one stage of up to 64 pieces, near it for more."""
         cascade = self.stages(thumb)
-        nodes = self.config.pieces + 1 if len(cascade) == 1 else 65
-        return sampled(cascade, min(nodes, 65)).as_lut(min(nodes, 65))
+        nodes = min(65, self.config.pieces + 1 if len(cascade) == 1 else 65)
+        return self._doubted(sampled(cascade, nodes), thumb).as_lut(nodes)
 
     def curves(self, thumb: Thumbnail) -> Curves:
         """The cascade with as few knots as it takes, for those who want to edit it (Sec. 5)."""
         first, *others = self.stages(thumb)
         for curves in others:
             first = compose(first, curves)
-        return first
+        return self._doubted(first, thumb)
+
+    def _doubted(self, curves: Curves, thumb: Thumbnail) -> Curves:
+        """The curves as far as they are believed (nets/doubt.py)."""
+        if not doubts(self):
+            return curves
+        window = Window.whole(Size(*thumb.rgb.shape[2:]))
+        recoloured = curves.apply(thumb.rgb, thumb.mask, window)
+        share = believed(self, recoloured, thumb.rgb, thumb.mask)[:, None, None]
+        same = curves.places
+        if same is None:
+            same = torch.linspace(0, 1, curves.pieces + 1).to(curves.knots)
+        return replace(curves, knots=same + share * (curves.knots - same))
 
     def stages(self, thumb: Thumbnail) -> tuple[Curves, ...]:
         """The curves of each stage, in the order in which they are applied."""
@@ -178,16 +192,7 @@ class S2CRNet(nn.Module):
         """P of each stage, (B, outputs). near: closer looks of the compact encoder."""
         config = self.config
         front, back, same = self._sides(thumb)
-        trunk = self.get_submodule(TRUNKS[config.trunk][0])
-        parts = [side.rgb * side.region for side in (front, back)]
-        if parts[0].shape == parts[1].shape:
-            maps = trunk(torch.cat(parts)).chunk(2)
-        else:
-            maps = [trunk(part) for part in parts]
-        f_f, f_b = (
-            pool(map_, side.region, config.pooling)
-            for map_, side in zip(maps, (front, back), strict=True)
-        )
+        f_f, f_b = self._vectors(front, back)
         joint = None
         if isinstance(self.joint, CompactEncoder):
             joint = look(self.joint, *_composited(thumb), near)[1]
@@ -197,8 +202,50 @@ class S2CRNet(nn.Module):
                 whole = Side(thumb.rgb, thumb.mask)
             joint = self.joint(f_f, f_b, colour_statistics(whole, back, same))
         kind = None if label is None else self._kind(label, f_f)
-        modules = [self.fusion[f"cr{n}"] for n in config.order]
-        return [module(f_f, f_b, joint, kind) for module in modules]
+        return [module(f_f, f_b, joint, kind) for module in self._cascade]
+
+    @property
+    def _cascade(self) -> list[nn.Module]:
+        """In the order of the stages."""
+        return [self.fusion[f"cr{n}"] for n in self.config.order]
+
+    def _vectors(self, front: Side, back: Side) -> tuple[Tensor, Tensor]:
+        """F_f and F_b, (B, D) each."""
+        trunk = self.get_submodule(TRUNKS[self.config.trunk][0])
+        parts = [side.rgb * side.region for side in (front, back)]
+        if parts[0].shape == parts[1].shape:
+            maps = trunk(torch.cat(parts)).chunk(2)
+        else:
+            maps = [trunk(part) for part in parts]
+        pairs = zip(maps, (front, back), strict=True)
+        f_f, f_b = (pool(map_, side.region, self.config.pooling) for map_, side in pairs)
+        return f_f, f_b
+
+    # --- What train/refit.py asks for ---
+
+    readers: ClassVar[list[nn.Linear]] = []
+
+    def measured(self, rgb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What `rendered` needs of composites (B, 3, h, w): F_f and F_b with the statistics of the
+        compact encoder, and their colours."""
+        front, back, _ = self._sides(Thumbnail(rgb, mask, full=None))  # type: ignore[arg-type]
+        others = self.joint.measured(rgb, mask)[1]  # type: ignore[union-attr, operator]
+        return torch.cat([*self._vectors(front, back), others], 1), rgb
+
+    def rendered(self, statistics: Tensor, pixels: Tensor) -> tuple[Tensor, None]:
+        """Colours (B, 3, P) by the cascade, stage by stage; no table."""
+        size = self.config.widths[-1]
+        f_f, f_b, others = statistics.tensor_split([size, 2 * size], 1)
+        joint = self.joint.code(others)  # type: ignore[union-attr, operator]
+        out = pixels
+        for module in self._cascade:
+            out = curves_of(module(f_f, f_b, joint, None), self.config.curve).at(out)
+        return out, None
+
+    @property
+    def last(self) -> list[nn.Parameter]:
+        """The curve rendering modules."""
+        return list(self.fusion.parameters())
 
     def _sides(self, thumb: Thumbnail) -> tuple[Side, Side, bool]:
         """Foreground, background, and whether these are of one picture."""
