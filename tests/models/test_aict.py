@@ -255,6 +255,21 @@ def test_no_interval_is_narrower_than_the_floor():
     np.testing.assert_allclose(widths.sum(2), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("degrees", [4, 8])
+def test_a_picture_s_tone_is_a_sum_of_legendre_polynomials(degrees):
+    """Alone on the identity, a tenth of numpy's, at the knots of F; older weights had four."""
+    net = AICT(dataclasses.replace(SMALL, degrees=degrees)).eval()
+    factors = np.random.default_rng(3).normal(size=(3, degrees))
+    with torch.inference_mode():
+        net.tone_layer.bias.copy_(torch.from_numpy(factors).flatten())
+        levels = net.maps(thumbnails(64).rgb, thumbnails(64).mask).levels[0, :, 0, 0]
+    x = np.linspace(-1, 1, 8)
+    curves = np.polynomial.legendre.legval(x, factors.T)
+    np.testing.assert_allclose(levels.view(3, 8), (x + 1) / 2 + 0.1 * curves, atol=1e-6)
+    shapes = {k: tuple(v.shape) for k, v in net.state_dict().items()}
+    assert aict.config_from(shapes, {}).degrees == degrees
+
+
 @pytest.mark.parametrize("edge", [64, 96, 50])
 def test_own_weights_read_square_thumbnails_of_any_size(edge):
     net = moved(AICT(SMALL), 0.1)

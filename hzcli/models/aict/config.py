@@ -46,7 +46,7 @@ class AICTConfig:
     channels: tuple[int, ...] = ()
     blocks: int = 0
     code: int = 0
-    degrees: int = 0
+    degrees: int = 4
     clamp: bool = True
     residual: bool = False
     floor: float = 0.0
