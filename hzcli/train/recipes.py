@@ -185,12 +185,12 @@ def hinet_table() -> Recipe:
 def s2crnet_curves() -> Recipe:
     """S2CRNet's curve rendering modules alone, refitted as HINet's table is. So few numbers need
     fewer composites, and more steps: they end as good on others as on those they learnt from."""
-    return _refit("s2crnet-curves", "s2crnet", steps=1000, echo=40, rate=3e-2, weight_decay=0.03)
+    return _refit("s2crnet-curves", "s2crnet", steps=1200, echo=40, rate=3e-2, weight_decay=0.03)
 
 
 def aict_curves() -> Recipe:
     """AICT's position-independent curve alone, refitted as S2CRNet's modules are."""
-    return _refit("aict-curves", "aict", steps=1000, echo=50, rate=1e-2, weight_decay=0.01)
+    return _refit("aict-curves", "aict", steps=1200, echo=40, rate=1e-2, weight_decay=0.01)
 
 
 def cdtnet() -> Recipe:
