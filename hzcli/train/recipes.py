@@ -38,13 +38,14 @@ class Recipe:
     of `edges`, so that no sharpness is taken for a law. picture: edge at which the loss is
     taken, in thumbnails. crop: window decoded of it, in thumbnails; 0: all. local_from: share of
     the steps after which position-dependent parts are trained too (before, a table alone, where
-    the model has one; 1: never). norms_until: share of the steps in which batches are normalised by
-    their own statistics; after it by averaged ones, which stay, as in use.
+    the model has one). norms_until: share of the steps in which batches are normalised by their
+    own statistics; after it by averaged ones, which stay, as in use.
     given: share of given composites in a batch, where the data have them. echo: how often each
-    batch is used (train/echo.py; of a refit each composite); where composites are made on the CPU,
-    two buys a fifth more steps in the same time. cache: edge of the photographs kept in memory.
-    frozen: modules that are not trained, by name, because they come from other weights. refit: only
-    the last layers are, on what is measured of the steps' composites (train/refit.py).
+    batch is used (train/echo.py); where composites are made on the CPU, two buys a fifth more
+    steps in the same time. cache: edge of the photographs kept in memory. frozen: modules that
+    are not trained, by name, because they come from other weights. refit: only the last layers
+    are, on what is measured of the steps' composites (train/refit.py), of which each serves so
+    many `turns`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Recipe:
     cache: int = 256
     frozen: tuple[str, ...] = ()
     refit: bool = False
+    turns: int = 14
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Recipe:
@@ -177,20 +179,18 @@ def hinet_table() -> Recipe:
     much decay because composites are fewer than numbers. Position-dependent parts were trained on
     another code, and are carried over to the new one. All steps take 1.5 GB of disk and, at the
     end, 3 GB of memory."""
-    return _refit(
-        "hinet-table", "hinet", steps=6000, echo=14, rate=1e-3, weight_decay=1.0, local_from=1.0
-    )
+    return _refit("hinet-table", "hinet", steps=6000, rate=1e-3, weight_decay=1.0)
 
 
 def s2crnet_curves() -> Recipe:
     """S2CRNet's curve rendering modules alone, refitted as HINet's table is. So few numbers need
     fewer composites, and more steps: they end as good on others as on those they learnt from."""
-    return _refit("s2crnet-curves", "s2crnet", steps=1200, echo=40, rate=3e-2, weight_decay=0.03)
+    return _refit("s2crnet-curves", "s2crnet", steps=1200, turns=40, rate=3e-2, weight_decay=0.03)
 
 
 def aict_curves() -> Recipe:
     """AICT's position-independent curve alone, refitted as S2CRNet's modules are."""
-    return _refit("aict-curves", "aict", steps=1200, echo=40, rate=1e-2, weight_decay=0.01)
+    return _refit("aict-curves", "aict", steps=1200, turns=40, rate=1e-2, weight_decay=0.01)
 
 
 def cdtnet() -> Recipe:

@@ -35,7 +35,7 @@ from hzcli.nets.compact import CompactEncoder
 from hzcli.train.adopt import adopt
 from hzcli.train.compose import Batch
 from hzcli.train.loop import CHECKPOINT, VALIDATION_SEED, opened, optimizer_of, save, validate
-from hzcli.train.losses import balanced, foreground_mse, lut_range
+from hzcli.train.losses import balanced, lut_range
 from hzcli.train.pairs import Mixture
 from hzcli.train.prefetch import Prefetch
 from hzcli.train.recipes import Recipe, build
@@ -79,10 +79,7 @@ def _error(model: Any, some: Kept) -> tuple[Tensor, Tensor, Tensor | None]:
     """Errors (B,) of what is rendered and of doing nothing, and the tables."""
     statistics, pixels, truth = (x.float() for x in some)
     colours, table = model.rendered(statistics, pixels)
-    every = torch.ones_like(truth[:, :1, None])
-    after, before = (  # pictures of one row
-        foreground_mse(x[:, :, None], truth[:, :, None], every) for x in (colours, pixels[:, :3])
-    )
+    after, before = ((x - truth).square().mean((1, 2)) for x in (colours, pixels[:, :3]))
     return after, before, table
 
 
@@ -96,7 +93,7 @@ def fitted(given: Any, recipe: Recipe, data: Kept, seed: int) -> Any:
     optimizer = optimizer_of(recipe, model)
     average = [parameter.detach().clone() for parameter in layers]
     count = len(data.statistics)
-    steps = max(1, recipe.echo * count // TOGETHER)
+    steps = max(1, recipe.turns * count // TOGETHER)
     chance = torch.Generator(data.statistics.device).manual_seed(seed)
     for step in range(steps):
         cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -185,7 +182,8 @@ def refit(
     def judge(candidate: Any, step: int) -> None:
         nonlocal best
         past = spent + time.monotonic() - started
-        figures = validate(candidate, held, edge, local=recipe.local_from < 1)
+        # Where there is a table, it is what was fitted: no position-dependent part was.
+        figures = validate(candidate, held, edge, local=not hasattr(candidate, "lut_of"))
         row = {"step": step, "minutes": round(past / 60, 2), **figures}
         candidate.eval()
         history.append(row)

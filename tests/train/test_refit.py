@@ -86,7 +86,9 @@ def test_curves_are_fitted_by_their_layers_alone(
     monkeypatch.setattr(refit, "TOGETHER", 24)
     one = _others()[name]
     some = refit.kept(one, batch, 0)
-    fitted = refit.fitted(one, replace(recipes.get(f"{name}-curves"), rate=1e-2, echo=400), some, 0)
+    fitted = refit.fitted(
+        one, replace(recipes.get(f"{name}-curves"), rate=1e-2, turns=400), some, 0
+    )
     with torch.no_grad():
         before, after = (float(refit._error(m, some)[0].mean()) for m in (one, fitted))
     assert after < 0.7 * before
@@ -132,7 +134,7 @@ def test_a_fit_lowers_the_error_and_changes_the_tables_layers_alone(
 ) -> None:
     monkeypatch.setattr(refit, "TOGETHER", 24)
     some = refit.kept(model, batch, 0)
-    fitted = refit.fitted(model, replace(_recipe(1), echo=400), some, 0)
+    fitted = refit.fitted(model, replace(_recipe(1), turns=400), some, 0)
     with torch.no_grad():
         after, before, _ = refit._error(fitted, some)
     assert float(after.mean()) < 0.5 * float(before.mean())
