@@ -109,12 +109,13 @@ class S2CRNet(nn.Module):
         return self._doubted(first, thumb)
 
     def _doubted(self, curves: Curves, thumb: Thumbnail) -> Curves:
-        """The curves as far as they are believed (nets/doubt.py)."""
+        """The curves as far as they are believed (nets/doubt.py); no further, or one that hardly
+        rises would fall."""
         if not doubts(self):
             return curves
         window = Window.whole(Size(*thumb.rgb.shape[2:]))
         recoloured = curves.apply(thumb.rgb, thumb.mask, window)
-        share = believed(self, recoloured, thumb.rgb, thumb.mask)[:, None, None]
+        share = believed(self, recoloured, thumb.rgb, thumb.mask, most=1.0)[:, None, None]
         same = curves.places
         if same is None:
             same = torch.linspace(0, 1, curves.pieces + 1).to(curves.knots)
