@@ -23,7 +23,7 @@ from hzcli.train.photos import Photos
 SOURCE_WEIGHTS = {
     "bsds": 18, "imagenet": 22, "ccp": 12, "labelme": 12, "davis": 6, "cars": 6,
     "human": 6, "camera": 8, "urban": 4, "clothing": 3, "grocery": 3,
-    # Photographs of other makings, whose foregrounds are mostly whole things: two fifths of all.
+    # Photographs of other makings, half of them with one whole thing each: two fifths of all.
     "salient": 16, "osie": 9, "stock": 8, "nips": 8, "animals": 7, "imagenette": 6, "sports": 6,
     "crowd": 5, "flickr": 5, "food": 5,
 }  # fmt: skip
