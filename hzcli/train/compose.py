@@ -19,13 +19,11 @@ from hzcli.train.foregrounds import Foregrounds
 from hzcli.train.jpeg import resaved
 from hzcli.train.photos import Photos
 
-# How often a source is drawn (per cent): the diverse ones above their share of the pack.
+# How often a source is drawn: the diverse ones above their share of a pack. Of photographs whose
+# pack gives them weights, those are on the same scale, in which these sources are 100 together.
 SOURCE_WEIGHTS = {
     "bsds": 18, "imagenet": 22, "ccp": 12, "labelme": 12, "davis": 6, "cars": 6,
     "human": 6, "camera": 8, "urban": 4, "clothing": 3, "grocery": 3,
-    # Photographs of other makings, half of them with one whole thing each: two fifths of all.
-    "salient": 16, "osie": 9, "stock": 8, "nips": 8, "animals": 7, "imagenette": 6, "sports": 6,
-    "crowd": 5, "flickr": 5, "food": 5,
 }  # fmt: skip
 
 
@@ -112,7 +110,8 @@ class Composer:
         counts = torch.bincount(photos.source, minlength=len(photos.sources)).float()
         share = torch.tensor([SOURCE_WEIGHTS.get(s, 3.0) for s in photos.sources])
         has = (photos.first.diff() > 0).float()
-        self.weights = (share.to(counts) / counts)[photos.source] * has
+        evenly = (share.to(counts) / counts)[photos.source]
+        self.weights = photos.weight.nan_to_num().where(~photos.weight.isnan(), evenly) * has
         # References are any regions: a picked, vivid thing given ordinary colours is dulled.
         self.plain = photos.share.sqrt()
         self.region_source = photos.source[photos.regions[:, 0]]

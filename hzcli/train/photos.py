@@ -4,7 +4,8 @@ They come from three places, which may be mixed:
 
  - a pack: a folder of tar shards with NAME.jpg (a photograph) and NAME.png (a label map of the
    same size: 0 nothing, 1..n candidate foregrounds), and an index.csv with the columns name,
-   split, source, labels and shard. Shards may arrive one by one: those present are used;
+   split, source, labels and shard. With a column weight too, photographs are drawn by it
+   (compose.SOURCE_WEIGHTS). Shards may arrive one by one: those present are used;
  - a folder of photographs, with masks or label maps beside them (NAME_m.png, NAME_mask.png,
    or NAME.png of another folder called masks or labels); where there are none, regions of
    like colour stand in;
@@ -17,13 +18,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -47,6 +49,7 @@ class Photos:
     """Photographs and their regions as tensors on one device.
 
     rgb: (N, 3, S, S) uint8, squashed to squares. labels: (N, 1, S, S) uint8. source: (N,).
+    weight: (N,) how often each is drawn, where its pack says so; else NaN.
     regions: (R, 2) photo index and label. share: (R,) of the picture. salience: (R,) how far
     the region's colours stand out, about 0..2. contact: (R,) share of the picture's border
     that the region lies on. points: (R, 3, REGION_POINTS) uint8.
@@ -59,6 +62,7 @@ class Photos:
     rgb: Tensor
     labels: Tensor
     source: Tensor
+    weight: Tensor
     regions: Tensor
     share: Tensor
     salience: Tensor
@@ -82,18 +86,26 @@ class Found:
 
     read: given the edge that will do, the picture (h, w, 3) uint8 and its label map (h, w)
         uint8, or None instead.
+    weight: how often it is drawn, where that is said; else NaN.
     """
 
     name: str
     source: str
     kind: str
     read: Callable[[int], tuple[np.ndarray, np.ndarray | None]]
+    weight: float = math.nan
 
 
-def read_pack(
-    folder: Path, split: str, shards: str | None = None
-) -> list[tuple[str, str, str, bytes, bytes]]:
-    """(name, source, labels kind, JPEG bytes, label map bytes) of every photograph at hand.
+class Packed(NamedTuple):
+    """A photograph of a pack: its row of the index, a JPEG and a label map as PNG."""
+
+    row: dict[str, str]
+    jpg: bytes
+    png: bytes
+
+
+def read_pack(folder: Path, split: str, shards: str | None = None) -> list[Packed]:
+    """Every photograph at hand.
 
     Args:
         folder: the pack. split: "train", "val" or "all".
@@ -121,8 +133,7 @@ def read_pack(
                     parts.setdefault(stem, {})[ext] = tar.extractfile(member).read()  # type: ignore[union-attr]
         for name, p in parts.items():
             if len(p) == 2:
-                row = rows[name]
-                found.append((name, name.split("-")[0], row["labels"], p["jpg"], p["png"]))
+                found.append(Packed(rows[name], p["jpg"], p["png"]))
     if not found:
         raise UsageError(f"{folder} holds no photographs of the {split!r} split")
     return found
@@ -144,13 +155,29 @@ def held_back(names: Sequence[str], split: str) -> set[str]:
 
 
 def _from_pack(folder: Path, split: str) -> Iterator[Found]:
-    for name, source, kind, jpg, png in read_pack(folder, split):
+    for one in read_pack(folder, split):
 
-        def read(edge: int, jpg: bytes = jpg, png: bytes = png) -> tuple[np.ndarray, np.ndarray]:
-            rgb = np.asarray(Image.open(io.BytesIO(jpg)).convert("RGB"))
-            return rgb, np.asarray(Image.open(io.BytesIO(png)))
+        def read(edge: int, one: Packed = one) -> tuple[np.ndarray, np.ndarray]:
+            rgb = np.asarray(Image.open(io.BytesIO(one.jpg)).convert("RGB"))
+            return rgb, np.asarray(Image.open(io.BytesIO(one.png)))
 
-        yield Found(name, source, kind, read)
+        name = one.row["name"]
+        yield Found(name, name.split("-")[0], one.row["labels"], read, _weight(one.row))
+
+
+def _weight(row: dict[str, str]) -> float:
+    """How often a pack's photograph is drawn; NaN where the index does not say."""
+    text = row.get("weight") or "nan"
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = -1.0
+    if weight < 0 or math.isinf(weight):
+        raise UsageError(
+            f"the index gives {row['name']} the weight {text!r}",
+            "weights are numbers of 0 or more, or left empty",
+        )
+    return weight
 
 
 def _from_folder(folder: Path, split: str) -> Iterator[Found]:
@@ -314,6 +341,7 @@ def load_photos(folders: Path | Sequence[Path], split: str, edge: int, seed: int
         rgb=torch.from_numpy(rgb),
         labels=torch.from_numpy(labels),
         source=torch.tensor([sources.index(r.source) for r in rows]),
+        weight=torch.tensor([r.weight for r in rows]),
         regions=torch.tensor(regions, dtype=torch.long),
         share=torch.tensor(shares),
         salience=torch.tensor(salience),

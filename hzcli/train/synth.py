@@ -50,22 +50,24 @@ def synthesise(
         raise UsageError(f"{output} is not empty", "choose a new folder")
     photos = load_photos(data, split, TABLE_EDGE)
     place = {name: i for i, name in enumerate(photos.names)}
-    rows = [r for r in read_pack(data, split, shards) if r[0] in place]
-    rows = [r for r in rows if int(photos.first[place[r[0]] + 1] - photos.first[place[r[0]]])]
+    usable = photos.first.diff() > 0
+    rows = [p for p in read_pack(data, split, shards) if p.row["name"] in place]
+    rows = [p for p in rows if usable[place[p.row["name"]]]]
     if count is not None and count < len(rows):
         rows = [rows[i * len(rows) // count] for i in range(count)]
     table = []
-    for name, source, _, jpg, png in rows:
-        i = place[name]
+    for row, jpg, png in rows:
+        i = place[row["name"]]
         rgb = torch.from_numpy(np.array(Image.open(io.BytesIO(jpg)).convert("RGB")))
         labels = torch.from_numpy(np.array(Image.open(io.BytesIO(png))))[None, None]
         composer = Composer(photos, Synthesis(), seed * 100_003 + i)
         batch = composer.compose_whole(i, rgb.permute(2, 0, 1)[None].float() / 255, labels)
         kind = (*recolour.TRANSFERS, "retouch")[int(batch.kind)]
-        stem = name.replace("_", "-")
+        stem = row["name"].replace("_", "-")
         _write(output / "composite_images" / f"{stem}_1_1.jpg", batch.composite)
         _write(output / "masks" / f"{stem}_1.png", batch.mask)
         _write(output / "real_images" / f"{stem}.jpg", batch.truth)
+        source = photos.sources[int(photos.source[i])]
         table.append([f"{stem}_1_1.jpg", source, kind, f"{float(batch.mask.mean()):.4f}"])
         on_made(stem)
     text = io.StringIO()
@@ -73,7 +75,7 @@ def synthesise(
     writer.writerow(["name", "source", "kind", "foreground"])
     writer.writerows(table)
     write_text(output / "composites.csv", text.getvalue())
-    return [row[0] for row in table]
+    return [name for name, *_ in table]
 
 
 def _write(path: Path, tensor: Tensor) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +163,33 @@ def test_iharmonys_truths_serve_as_photographs(iharmony: Path, pack: Path):
 def test_nothing_there_is_said(tmp_path: Path):
     with pytest.raises(UsageError, match="no folder"):
         load_photos(tmp_path / "none", "train", 16)
+
+
+def _weighted(pack: Path, folder: Path, weight: Callable[[str], object]) -> Path:
+    """The pack with a column of weights."""
+    shutil.copytree(pack, folder)
+    with (folder / "index.csv").open(newline="") as file:
+        rows = [{**row, "weight": weight(row["name"])} for row in csv.DictReader(file)]
+    with (folder / "index.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_a_packs_weights_say_how_often_photographs_are_drawn(pack: Path, tmp_path: Path):
+    given = _weighted(pack, tmp_path / "pack", lambda n: "" if n.startswith("disc") else n[-1])
+    photos = load_photos(given, "train", 32)
+    weights = Composer(photos, Synthesis(edge=32), 1).weights.tolist()
+    discs = sum(name.startswith("disc") for name in photos.names)
+    usable = (photos.first.diff() > 0).tolist()
+    for name, weight, has in zip(photos.names, weights, usable, strict=True):
+        said = 3 / discs if name.startswith("disc") else int(name[-1])
+        assert weight == pytest.approx(said * has), name
+
+
+@pytest.mark.parametrize("weight", ["much", "-1", "inf"])
+def test_a_weight_must_be_a_number(pack: Path, tmp_path: Path, weight: str):
+    given = _weighted(pack, tmp_path / "pack", lambda name: weight)
+    with pytest.raises(UsageError, match=f"spot-000 the weight '{weight}'"):
+        load_photos(given, "train", 32)
