@@ -130,7 +130,7 @@ class Kernel:
         nearest cache, 2 for the next one."""
         kinds = [ADDRESS, LANE, LANE, LANE]
         made = self._declared("llvm.prefetch.p0", ir.VoidType(), kinds)
-        with self.loop(count, 16) as i:
+        with self.loop(count + 15, 16) as i:  # to the line of the last, wherever the first begins
             self.build.call(made, [address[i].value, LANE(int(written)), LANE(near), LANE(1)])
 
     def _declared(self, name: str, result: Kind, kinds: Sequence[Kind]) -> Any:

@@ -113,7 +113,7 @@ def _prior(k: Kernel, g: _Given, begin: Value) -> None:
     corner = g.coarser[(g.top + 1).half() * g.prior_line + column]
     with k.loop(g.width) as w, k.loop(g.coarse_rows) as i:
         line = corner[w * g.prior_plane + i * g.prior_line]
-        k.fetch(line[g.q.half() + 2], g.q.half())
+        k.fetch(line[g.q.half()], g.coarse_columns)
         into = g.near[w * g.coarse_step + i * g.coarse_columns]
         with k.loop(g.coarse_columns, LANES) as j:
             into[j].put(line[j].lanes())
@@ -149,8 +149,8 @@ def _first_layer(k: Kernel, g: _Given, y: Value, at: Value, begin: Value, across
         line[g.x_step * n].copy(seen, g.q)
         g.picture[g.strip_step * n + at].copy(seen, g.q)
         k.fetch(seen[g.q], g.q)
-        if n < 3:
-            k.fetch(g.out[g.out_plane * n + row * g.out_line + begin + g.q], g.q, True)
+    with k.loop(g.planes) as plane:
+        k.fetch(g.out[plane * g.out_plane + row * g.out_line + begin + g.q], g.q, True)
     with k.either(k.whole(0).below(g.prior)) as (some, none):
         with some:
             low = (row + 1).half() - (g.top + 1).half()
@@ -243,6 +243,7 @@ def decode() -> tuple[Callable[[int], None], object]:
     module = ir.Module("hinet")
     k = Kernel(module, "decode", [ADDRESS])
     g = _Given(k, k.arguments[0], module)
+    g.planes = (k.whole(0).below(g.depth)).choose(k.whole(3), g.width)
     with k.loop(g.places) as b:
         g.x[b * g.x_step].copy(g.x_shares[b * g.q], g.q)
     with k.loop(g.rows) as down:
