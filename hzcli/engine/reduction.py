@@ -26,7 +26,7 @@ FILTERS = ("area", "bilinear", "triangle")
 # Numbers that are converted at once: 1 MB. Fixed, so that the sums' order is.
 CONVERTED = 1 << 18
 # Pixels along a box's edge from which on whole numbers are the faster sums.
-LEAST = 6
+LEAST = 3
 # Target columns whose weights are one matrix.
 TOGETHER = 16
 
