@@ -169,6 +169,15 @@ def hinet() -> Recipe:
     return _modern("hinet", local_from=0.85, stages=stages)
 
 
+def hinet_encoder() -> Recipe:
+    """HINet's convolutions alone, further (`--init`). The layers that read their statistics stay:
+    what other models learnt on this encoder still holds."""
+    stay = ("encoder.colours", "encoder.deep", "encoder.mix", "tone", "lut")
+    plan = _modern("hinet", steps=9000, rate=3e-3, schedule="cosine0", local_from=1.0,
+                   edges=(96, 128, 160), frozen=stay)  # fmt: skip
+    return replace(plan, name="hinet-encoder")
+
+
 def _refit(name: str, model: str, **numbers: Any) -> Recipe:
     plan = _modern(model, ema=0.995, refit=True, edges=(128, 160, 192, 224, 256), **numbers)
     return replace(plan, name=name)
@@ -286,8 +295,9 @@ def hdnet_lite_paper() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    "hinet": hinet, "hinet-table": hinet_table, "s2crnet-curves": s2crnet_curves,
-    "aict-curves": aict_curves, "cdtnet": cdtnet, "cdtnet-sim": cdtnet_sim,
+    "hinet": hinet, "hinet-encoder": hinet_encoder, "hinet-table": hinet_table,
+    "s2crnet-curves": s2crnet_curves, "aict-curves": aict_curves,
+    "cdtnet": cdtnet, "cdtnet-sim": cdtnet_sim,
     "s2crnet": s2crnet, "aict": aict, "hdnet-lite": hdnet_lite, "pctnet": pctnet,
     "hinet-paper": hinet_paper, "cdtnet-paper": cdtnet_paper, "s2crnet-paper": s2crnet_paper,
     "aict-paper": aict_paper, "hdnet-paper": hdnet_paper, "hdnet-lite-paper": hdnet_lite_paper,

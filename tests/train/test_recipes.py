@@ -101,3 +101,17 @@ def test_a_stage_has_one_edge_or_several(tmp_path: Path):
     assert {plan.edge_at(step) for step in range(180, 200)} == {256}
     ends = [replace(plan, stages=stages[:n]).last_edge for n in (1, 2, 3)]
     assert ends == [96, 192, 256]
+
+
+def test_an_encoder_alone_moves_nothing_that_reads_it(pack: Path, tmp_path: Path):
+    plan = recipes.get("hinet-encoder", steps=2)
+    plan = replace(plan, batch=2, warmup=0, cache=72, edges=(64, 96))
+    start = recipes.build(plan).state_dict()
+    for name in ("lut.weight", "lut.bias"):  # at the identity nothing before it has a gradient
+        start[name] += 0.01 * torch.randn_like(start[name])
+    loop.train(plan, [pack], tmp_path, init=start, validate_every=9)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+    moved = {name for name, value in state.items() if not torch.equal(value, start[name])}
+    assert "encoder.stages.0.down.weight" in moved
+    for name in moved:
+        assert name.startswith(("encoder.stages", "encoder.norm", "encoder.share"))
